@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// sbxnet and hello are the programs under test, built once a run. A world
+// inherits them through the environment.
+var (
+	sbxnet = os.Getenv("SBXNET_E2E_BINARY")
+	hello  = os.Getenv("SBXNET_E2E_HELLO")
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if len(os.Args) > 1 && os.Args[1] == toolArg {
+		return tool(os.Args[2:])
+	}
+	if sbxnet == "" {
+		dir, err := os.MkdirTemp("", "sbxnet-e2e-bin")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		sbxnet, hello = filepath.Join(dir, "sbxnet"), filepath.Join(dir, "hello")
+		if !build(sbxnet, "sbxnet/cmd/sbxnet") || !build(hello, "sbxnet/examples/hello") {
+			return 1
+		}
+		os.Setenv("SBXNET_E2E_BINARY", sbxnet)
+		os.Setenv("SBXNET_E2E_HELLO", hello)
+	}
+	return m.Run()
+}
+
+// build compiles a program of this module, with the race detector if the tests
+// run with it: a data race in sbxnet itself then fails the test that met it.
+func build(out, pkg string) bool {
+	args := []string{"build", "-o", out}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, pkg)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: build %s: %v\n", pkg, err)
+		return false
+	}
+	return true
+}
