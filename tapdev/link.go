@@ -51,6 +51,14 @@ type Info struct {
 	// VnetHeader: frames carry a virtio header (IFF_VNET_HDR,
 	// PACKET_VNET_HDR).
 	VnetHeader bool
+	// KernelTSO and KernelUSO: the sandbox's kernel takes TCP and UDP
+	// super-segments from us and builds them for us.
+	KernelTSO, KernelUSO bool
+	// ReceiveBuffer is how many bytes of frames the kernel surely holds for us
+	// between two reads, over all queues; 0 means that no byte limit applies
+	// (a TAP counts frames). TCP windows advertised to the sandbox must fit.
+	// Attach may get more than Open did: ask [ReceiveBuffer] of the link.
+	ReceiveBuffer int
 	// Notes are degradations worth a log line each, such as "kernel has no USO".
 	Notes []string
 }

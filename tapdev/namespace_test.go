@@ -1,0 +1,51 @@
+package tapdev
+
+import (
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// inNamespace runs the calling test a second time, as root of a user and
+// network namespace of its own, and reports whether this is that second time.
+// The first one passes on how it ended.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	const mark = "TAPDEV_TEST_IN_NAMESPACE"
+	if os.Getenv(mark) == t.Name() {
+		return true
+	}
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=60s"}
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), mark+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Logf("%s", out)
+		return false
+	}
+	if _, ended := err.(*exec.ExitError); !ended {
+		t.Fatalf("start in a new user and network namespace: %v", err)
+	}
+	t.Fatalf("in its namespace: %v\n%s", err, out)
+	return false
+}
+
+// needTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
+func needTAP(t *testing.T) {
+	t.Helper()
+	err := tunUsable()
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("no TAP: %v", err)
+	}
+	t.Skipf("no TAP: %v", err)
+}

@@ -1,0 +1,163 @@
+package tapdev
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/netstack/frame"
+	"sbxnet/tapdev/gso"
+	"sbxnet/tapdev/virtio"
+)
+
+// ringSize is how many frames one Read returns at most.
+const ringSize = 32
+
+// maxRejects is how many frames in a row one Read leaves out before it returns:
+// a sandbox that sends nothing but garbage does not get to hold its shard.
+const maxRejects = 4 * ringSize
+
+// queue is one descriptor of a device. All but the counters belongs to the one
+// goroutine that uses the queue.
+type queue struct {
+	dev  *device
+	fd   int
+	vnet int // bytes of virtio header in front of each frame
+
+	ring [ringSize][]byte
+
+	iov       []unix.Iovec // reused for every writev
+	vnetTx    [virtio.Size]byte
+	headerTx  [frame.MaxHeader]byte
+	linear    []byte // for frames whose headers are not in one piece
+	splitter  gso.Splitter
+	coalescer gso.Coalescer
+	kept      backlog
+
+	rxFrames, rxBytes, rxMalformed atomic.Uint64
+	txFrames, txBytes, txDropped   atomic.Uint64
+}
+
+func newQueue(d *device, fd int) *queue {
+	q := &queue{dev: d, fd: fd, vnet: d.info.vnetLen()}
+	q.iov = make([]unix.Iovec, 0, 2+2*gso.MaxSegments)
+	size := ethernetLen + d.info.MTU
+	if q.vnet > 0 {
+		size = ethernetLen + maxDatagram
+	}
+	// One byte more than any frame has, so that a truncated one shows, and
+	// room for a VLAN tag, which must not make a frame look truncated.
+	size += q.vnet + 4 + 1
+	size = (size + 63) &^ 63
+	memory := make([]byte, ringSize*size)
+	for i := range q.ring {
+		q.ring[i] = memory[i*size : (i+1)*size : (i+1)*size]
+	}
+	if d.info.QDisc == "fifo" {
+		q.kept.limitFrames, q.kept.limitBytes = fifoFrames, fifoBytes
+	}
+	return q
+}
+
+// add counts without a locked instruction: each counter has one writer.
+func add(c *atomic.Uint64, n uint64) {
+	if n != 0 {
+		c.Store(c.Load() + n)
+	}
+}
+
+// FD implements [Queue].
+func (q *queue) FD() int { return q.fd }
+
+func (q *queue) close() error {
+	if q.fd < 0 {
+		return nil
+	}
+	err := unix.Close(q.fd)
+	q.fd = -1
+	return err
+}
+
+// Read implements [Queue].
+func (q *queue) Read(in []Received) (int, error) {
+	n, bytes, malformed := 0, 0, 0
+	var err error
+	for n < min(len(in), ringSize) && malformed < maxRejects {
+		buf := q.ring[n]
+		got, errno := read(q.fd, buf)
+		if errno != 0 {
+			if again, e := q.readFailed(errno, &malformed); e != nil {
+				err = e
+			} else if again {
+				continue
+			}
+			break
+		}
+		if !q.receive(&in[n], buf, got) {
+			malformed++
+			continue
+		}
+		bytes += len(in[n].Data)
+		n++
+	}
+	add(&q.rxFrames, uint64(n))
+	add(&q.rxBytes, uint64(bytes))
+	add(&q.rxMalformed, uint64(malformed))
+	if n > 0 {
+		return n, nil // an error comes again with the next Read
+	}
+	return 0, err
+}
+
+// receive fills in r with the got bytes in buf and reports whether they are a
+// frame.
+func (q *queue) receive(r *Received, buf []byte, got int) bool {
+	if got < q.vnet+ethernetLen || got == len(buf) {
+		return false
+	}
+	r.Data = buf[q.vnet:got:got]
+	if q.vnet == 0 {
+		r.Offload = frame.Offload{}
+		return true
+	}
+	var err error
+	r.Offload, err = virtio.Parse(buf[:q.vnet], r.Data)
+	return err == nil
+}
+
+// readFailed judges an error of read(2): whether to read on, and whether the
+// link is gone.
+func (q *queue) readFailed(errno unix.Errno, malformed *int) (again bool, err error) {
+	switch errno {
+	case unix.EAGAIN:
+		return false, nil
+	case unix.EINTR:
+		return true, nil
+	case unix.EINVAL:
+		// The kernel has no virtio header for this frame, and has dropped it
+		// (virtio_net_hdr_from_skb).
+		*malformed++
+		return true, nil
+	case unix.ENETDOWN, unix.EFAULT, unix.ENOBUFS:
+		// The sandbox took its interface down: a packet socket says ENETDOWN
+		// once, a TAP that was shut down EFAULT (tun_ring_recv). It may come up
+		// again.
+		return false, nil
+	}
+	return false, fmt.Errorf("read link %s: %w", q.dev.info.Name, errno)
+}
+
+// read is read(2) on a non-blocking descriptor. It bypasses the scheduler: the
+// call never waits, and entering and leaving it costs as much as the call.
+func read(fd int, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(n), errno
+}
+
+// writev is writev(2) on a non-blocking descriptor; see read.
+func writev(fd int, iov []unix.Iovec) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))
+	return errno
+}
