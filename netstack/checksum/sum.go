@@ -139,12 +139,22 @@ func sum(b []byte) uint16 {
 		s = addCarry(s, c)
 		b = b[8:]
 	}
-	if len(b) > 0 {
-		var tail [8]byte
-		copy(tail[:], b)
-		s, c = bits.Add64(s, ne.Uint64(tail[:]), 0)
-		s = addCarry(s, c)
+	// Up to seven bytes are left. Each piece starts at an even place, so it may
+	// be added as a number of its own.
+	var tail uint64
+	if len(b) >= 4 {
+		tail = uint64(ne.Uint32(b))
+		b = b[4:]
 	}
+	if len(b) >= 2 {
+		tail += uint64(ne.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) > 0 {
+		tail += uint64(ne.Uint16([]byte{b[0], 0}))
+	}
+	s, c = bits.Add64(s, tail, 0)
+	s = addCarry(s, c)
 	var word [2]byte
 	ne.PutUint16(word[:], fold(s))
 	return binary.BigEndian.Uint16(word[:])
