@@ -10,12 +10,20 @@ type Timer struct {
 
 // Queue is a set of armed timers, a binary heap by deadline. It is not safe
 // for concurrent use and allocates only while it grows.
-type Queue struct{ heap []*Timer }
+type Queue struct {
+	heap    []*Timer
+	running bool    // within Run
+	now     Instant // Run's argument, while running
+}
 
 // Arm sets t to expire at the given instant, whether or not it was armed. A
 // deadline that only moves later costs nothing when t's owner re-arms it from
-// Expire instead; [Queue.ArmEarlier] is for that.
+// Expire instead; [Queue.ArmEarlier] is for that. Within Run a deadline that has
+// passed becomes the one just after Run's now, so that it waits for the next Run.
 func (q *Queue) Arm(t *Timer, at Instant) {
+	if q.running && at <= q.now {
+		at = q.now.Add(1)
+	}
 	if t.index == 0 {
 		q.heap = append(q.heap, t)
 		t.index = len(q.heap)
@@ -37,7 +45,9 @@ func (q *Queue) Arm(t *Timer, at Instant) {
 // and arms again. That keeps a deadline which every packet pushes back, such as
 // a retransmission timeout, out of the heap's way.
 func (q *Queue) ArmEarlier(t *Timer, at Instant) {
-	if t.index == 0 || at < t.at {
+	// A timer that is due in the Run in progress is early enough.
+	due := q.running && t.at <= q.now
+	if t.index == 0 || at < t.at && !due {
 		q.Arm(t, at)
 	}
 }
@@ -76,6 +86,8 @@ func (q *Queue) Len() int { return len(q.heap) }
 // Expire, at most once each: what Expire arms in the past waits for the next
 // Run, so a timer that misbehaves cannot hold the caller.
 func (q *Queue) Run(now Instant) {
+	q.running, q.now = true, now
+	defer func() { q.running = false }()
 	for n := len(q.heap); n > 0 && len(q.heap) > 0 && q.heap[0].at <= now; n-- {
 		t := q.heap[0]
 		q.Disarm(t)
