@@ -1,0 +1,148 @@
+package userns
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"sbxnet/tapdev"
+)
+
+// UserMap says which user and group IDs exist in the sandbox.
+type UserMap string
+
+// The ID maps. In each of them ID 0 is the caller.
+const (
+	// MapAuto is MapFull where the machine allows it, else MapSingle.
+	MapAuto UserMap = "auto"
+	// MapFull adds the caller's ranges of /etc/subuid and /etc/subgid; for root
+	// it is every ID that root itself has.
+	MapFull UserMap = "full"
+	// MapSingle is ID 0 only.
+	MapSingle UserMap = "single"
+)
+
+// ParseUserMap reads the value of --user-map.
+func ParseUserMap(s string) (UserMap, error) {
+	switch m := UserMap(s); m {
+	case MapAuto, MapFull, MapSingle:
+		return m, nil
+	}
+	return "", fmt.Errorf("unknown user map %q: use auto, full or single", s)
+}
+
+// Mode says what network the sandbox has.
+type Mode string
+
+// The modes of --network.
+const (
+	// NetworkSandbox is a network namespace with a link to our stack.
+	NetworkSandbox Mode = "sandbox"
+	// NetworkNone is a network namespace with only loopback, which is up.
+	NetworkNone Mode = "none"
+	// NetworkHost is the caller's own network.
+	NetworkHost Mode = "host"
+)
+
+// ParseMode reads the value of --network.
+func ParseMode(s string) (Mode, error) {
+	switch m := Mode(s); m {
+	case NetworkSandbox, NetworkNone, NetworkHost:
+		return m, nil
+	}
+	return "", fmt.Errorf("unknown network mode %q: use sandbox, none or host", s)
+}
+
+// Config describes a sandbox. The zero value of a field is its default.
+type Config struct {
+	// Command and its arguments; empty means $SHELL of Env, else /bin/sh.
+	Command []string
+	// Env is the command's environment; nil means the caller's.
+	Env []string
+	// Dir is the command's working directory; empty means the caller's.
+	Dir string
+	// UserMap; empty means MapAuto.
+	UserMap UserMap
+	// Network; empty means NetworkSandbox.
+	Network Mode
+	// Hostname inside; empty leaves the host's. At most 64 bytes.
+	Hostname string
+	// PIDNamespace gives the sandbox process IDs and a /proc of its own.
+	PIDNamespace bool
+	// NetRaw leaves CAP_NET_RAW to the command.
+	NetRaw bool
+	// Link is opened inside, in NetworkSandbox mode.
+	Link tapdev.Options
+	// Addresses of the link's interface, each with the length of its subnet.
+	Addresses []netip.Prefix
+	// Gateways are next hops of default routes, at most one of each family.
+	Gateways []netip.Addr
+	// ResolvConf and Hosts are the contents of /etc/resolv.conf and /etc/hosts
+	// inside; empty leaves the host's in place.
+	ResolvConf, Hosts string
+	// Log receives what went less well than asked; nil discards it.
+	Log *slog.Logger
+
+	// etc is where resolv.conf and hosts are; tests move it.
+	etc string
+}
+
+// withDefaults fills in what was left empty and checks the rest.
+func (c Config) withDefaults() (Config, error) {
+	if c.Env == nil {
+		c.Env = os.Environ()
+	}
+	if len(c.Command) == 0 {
+		c.Command = []string{defaultShell(c.Env)}
+	}
+	if c.UserMap == "" {
+		c.UserMap = MapAuto
+	}
+	if c.Network == "" {
+		c.Network = NetworkSandbox
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.etc == "" {
+		c.etc = "/etc"
+	}
+	return c, c.check()
+}
+
+func (c *Config) check() error {
+	if _, err := ParseUserMap(string(c.UserMap)); err != nil {
+		return err
+	}
+	if _, err := ParseMode(string(c.Network)); err != nil {
+		return err
+	}
+	if len(c.Hostname) > 64 || strings.ContainsAny(c.Hostname, "\x00/\n") {
+		return fmt.Errorf("hostname %q: at most 64 bytes, without slash, newline or NUL", c.Hostname)
+	}
+	if c.Network == NetworkSandbox && c.Link.Name == "" {
+		return fmt.Errorf("the link has no name")
+	}
+	if c.Dir != "" {
+		st, err := os.Stat(c.Dir)
+		if err != nil {
+			return fmt.Errorf("working directory: %w", err)
+		}
+		if !st.IsDir() {
+			return fmt.Errorf("working directory %s: not a directory", c.Dir)
+		}
+	}
+	return nil
+}
+
+// defaultShell is $SHELL of env, else /bin/sh.
+func defaultShell(env []string) string {
+	for i := len(env) - 1; i >= 0; i-- { // exec lets the last of equals win
+		if v, ok := strings.CutPrefix(env[i], "SHELL="); ok && v != "" {
+			return v
+		}
+	}
+	return "/bin/sh"
+}

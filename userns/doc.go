@@ -1,0 +1,69 @@
+// Package userns makes a sandbox: the namespaces, the ID maps, the first
+// process in them, its mounts and addresses, and what carries signals and the
+// exit status between the command and its caller.
+//
+// # Theory of operation
+//
+// Three processes take part, in one session and one process group, so that a
+// terminal treats them as one job:
+//
+//	sbxnet ──control socket── init ── command ── whatever it starts
+//	(host)                    (in the namespaces)
+//
+// Start re-executes /proc/self/exe with new user, mount and network (UTS, PID)
+// namespaces. The process starts before its ID map is written; all its
+// capabilities are therefore raised as ambient ones between clone and exec,
+// which saves the second exec that others need. Start writes the map itself
+// (one ID, or for real root all of them) or through newuidmap and newgidmap,
+// the only other programs that this package ever runs, while init reads its
+// setup from a memory file. Told that the maps are there, init makes the
+// mounts, opens the link, configures addresses and routes over netlink, and
+// sends the link's descriptors up. Container ID 0 is the caller in every map,
+// so no process changes its IDs.
+//
+// Then it waits for Exec, so that the stack runs before the command's first
+// packet. Starting the command is a plain fork and exec from init's locked main
+// thread, which first gives up the ambient and inheritable sets (and
+// CAP_NET_RAW where that is asked for).
+//
+// # Control socket
+//
+// A SOCK_SEQPACKET pair carries one JSON message a datagram. Down: mapped,
+// exec, signal. Up: note, ready (with descriptors), started, exited, failed.
+// End of file is a message as well: init takes it for the death of sbxnet,
+// however that came about, and ends the sandbox; sbxnet takes it for the death
+// of init.
+//
+// # Ending
+//
+// Without a PID namespace nothing but parenthood ties a daemon to its sandbox.
+// So init is a child subreaper: orphans become its children, and when the
+// command has ended, or sbxnet has, it kills its children until there are none.
+// If init itself is killed, sbxnet, a subreaper too while a sandbox lives,
+// inherits them, tells them by their user namespace from other children of
+// its process, and does the same. init has no parent death signal in this mode:
+// it would die before it could clean up. Only the simultaneous SIGKILL of both can leave a
+// daemon behind; with a PID namespace the kernel rules that out too.
+//
+// # Signals
+//
+// What a terminal sends to the foreground group reaches the command without
+// help. What is sent to sbxnet alone is forwarded. init tells the two apart: it
+// is in the same group, so a signal that it received itself at about the same
+// time was the group's, and the forwarded copy is dropped (groupFilter).
+//
+// # Files seen inside
+//
+// resolv.conf and hosts are bind mounts of files on a tmpfs that lies hidden
+// below the sandbox's /sys, so no directory on the host is needed. They are
+// mounted on /etc/resolv.conf itself, never on what it points to: a symbolic
+// link, dangling or not, is covered like a file. A mount disappears from every
+// namespace when the host renames a new file over the old one, as
+// NetworkManager does; init sees that in /proc/self/mountinfo and mounts it
+// again.
+//
+// # What this package never does
+//
+// It carries no packet, prints nothing, and decides no exit status but the
+// command's. It leaves no file, mount or process outside the sandbox.
+package userns

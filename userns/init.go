@@ -1,0 +1,267 @@
+package userns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/tapdev"
+)
+
+// openLink opens the link in the current network namespace.
+var openLink = tapdev.Open
+
+// Init runs the sandbox's first process and never returns, if this process is
+// one; else it does nothing. It must be the first statement of main, and of
+// TestMain in packages that start sandboxes.
+func Init() {
+	if len(os.Args) < 2 || os.Args[0] != initName {
+		return
+	}
+	if t, err := unix.GetsockoptInt(controlFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_SEQPACKET {
+		return // somebody gave us this name for fun
+	}
+	runtime.LockOSThread() // what the command inherits goes by the thread
+	os.Exit(runInit(os.Args[1:]))
+}
+
+// initProcess is the sandbox's first process.
+type initProcess struct {
+	argv     []string
+	setup    setup
+	conn     *net.UnixConn
+	messages chan message   // from sbxnet; closed when it is gone
+	signals  chan os.Signal // that we got ourselves
+	exited   chan int       // the command's status
+	command  int            // its process ID, 0 before
+	filter   *groupFilter
+	etc      *etcFiles
+}
+
+func runInit(argv []string) int {
+	p := &initProcess{
+		argv:     argv,
+		messages: make(chan message, 16),
+		signals:  make(chan os.Signal, 16),
+		exited:   make(chan int, 1),
+		filter:   newGroupFilter(),
+	}
+	catchForwarded(p.signals)
+	if err := p.connect(); err != nil {
+		return StatusFailed // nobody to tell
+	}
+	go p.receive()
+	if m, ok := <-p.messages; !ok || m.Op != opMapped {
+		return StatusFailed
+	}
+	info, files, err := p.prepare()
+	if err != nil {
+		p.fail(err)
+		return StatusFailed
+	}
+	if sendMessage(p.conn, message{Op: opReady, Info: info}, files...) != nil {
+		return StatusFailed
+	}
+	closeAll(files)
+	if p.etc != nil {
+		go p.etc.keep(p.note)
+	}
+	return p.run()
+}
+
+// connect takes over the descriptors that init was started with.
+func (p *initProcess) connect() error {
+	unix.CloseOnExec(controlFD)
+	unix.CloseOnExec(setupFD)
+	f := os.NewFile(setupFD, "setup")
+	err := json.NewDecoder(f).Decode(&p.setup)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	p.conn, err = controlConn(os.NewFile(controlFD, "control"))
+	return err
+}
+
+// receive hands on sbxnet's messages until there are no more.
+func (p *initProcess) receive() {
+	defer close(p.messages)
+	for {
+		m, files, err := receiveMessage(p.conn)
+		closeAll(files)
+		if err != nil {
+			return
+		}
+		p.messages <- m
+	}
+}
+
+// prepare does all that comes before the command.
+func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
+	s := &p.setup
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, nil, fmt.Errorf("become a subreaper: %w", err)
+	}
+	if s.PIDNamespace {
+		// Without one we must outlive sbxnet for a moment, to end the rest.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			return nil, nil, fmt.Errorf("parent death signal: %w", err)
+		}
+	}
+	if s.Hostname != "" {
+		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
+			return nil, nil, fmt.Errorf("set hostname %s: %w", s.Hostname, err)
+		}
+	}
+	var err error
+	if p.etc, err = setUpMounts(s, p.note); err != nil {
+		return nil, nil, err
+	}
+	if s.Network == NetworkHost {
+		return nil, nil, nil
+	}
+	if err := bringUpLoopback(); err != nil {
+		return nil, nil, err
+	}
+	tuneNamespace(p.note)
+	if s.Network == NetworkNone {
+		return nil, nil, nil
+	}
+	info, files, err := openLink(s.Link)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := configureLink(s, p.note); err != nil {
+		closeAll(files)
+		return nil, nil, err
+	}
+	return &info, files, nil
+}
+
+// run carries the sandbox from Exec to its end and returns its exit status.
+func (p *initProcess) run() int {
+	due := time.NewTimer(time.Hour)
+	for {
+		if at, ok := p.filter.next(); ok {
+			due.Reset(time.Until(at))
+		}
+		select {
+		case m, ok := <-p.messages:
+			if !ok { // sbxnet is gone
+				p.end()
+				return StatusFailed
+			}
+			if !p.obey(m) {
+				p.end()
+				return StatusFailed
+			}
+		case s := <-p.signals:
+			if n, ok := s.(syscall.Signal); ok && p.command != 0 {
+				p.filter.received(n, time.Now())
+			}
+		case now := <-due.C:
+			for _, s := range p.filter.due(now) {
+				_ = unix.Kill(p.command, s)
+			}
+		case status := <-p.exited:
+			p.command = 0
+			p.end()
+			_ = sendMessage(p.conn, message{Op: opExited, Number: status})
+			return status
+		}
+	}
+}
+
+// obey does what m says; false ends the sandbox.
+func (p *initProcess) obey(m message) bool {
+	switch m.Op {
+	case opSignal:
+		// Before the command runs a signal is for sbxnet to act on.
+		if p.command != 0 {
+			p.filter.forward(syscall.Signal(m.Number), time.Now())
+		}
+	case opExec:
+		if p.command != 0 {
+			return true
+		}
+		pid, err := startCommand(p.argv, p.setup.NetRaw)
+		if err != nil {
+			p.fail(err)
+			return false
+		}
+		p.command = pid
+		if sendMessage(p.conn, message{Op: opStarted, Number: pid}) != nil {
+			return false
+		}
+		go p.reap(pid)
+	}
+	return true
+}
+
+// reap reaps the command and the orphans that became our children, until the
+// command has ended. end does the rest.
+func (p *initProcess) reap(command int) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			p.exited <- StatusFailed // somebody else reaped it: cannot be
+			return
+		}
+		if pid == command {
+			p.exited <- exitStatus(ws)
+			return
+		}
+	}
+}
+
+// end kills everything in the sandbox. With a PID namespace our exit does it,
+// and is complete only when all are gone (pid_namespaces(7)).
+func (p *initProcess) end() {
+	signal.Ignore(forwarded...)
+	if p.setup.PIDNamespace {
+		return
+	}
+	const forever = 1 << 40 * time.Nanosecond // 18 minutes
+	killChildren(func(int) bool { return true }, time.Now().Add(forever))
+}
+
+// note sends a line for the log.
+func (p *initProcess) note(format string, args ...any) {
+	_ = sendMessage(p.conn, message{Op: opNote, Text: fmt.Sprintf(format, args...)})
+}
+
+// fail tells sbxnet why there will be no sandbox, or no command.
+func (p *initProcess) fail(err error) {
+	m := message{Op: opFailed, Text: err.Error(), Label: appArmorLabel("/proc/self")}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		m.Errno = int(errno)
+	}
+	var exec *ExecError
+	if errors.As(err, &exec) {
+		m.Number = exec.Status
+	}
+	_ = sendMessage(p.conn, m)
+}
+
+// appArmorLabel is the AppArmor profile of a process, empty without AppArmor.
+func appArmorLabel(proc string) string {
+	b, err := os.ReadFile(proc + "/attr/current")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(b), "\x00\n")
+}

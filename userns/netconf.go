@@ -1,0 +1,178 @@
+package userns
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// bringUpLoopback is all the network that a sandbox without one has.
+func bringUpLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("set lo up: %w", err)
+	}
+	return nil
+}
+
+// tuneNamespace sets what holds for the whole network namespace.
+func tuneNamespace(note func(string, ...any)) {
+	if gids, err := readMap("/proc/self/gid_map"); err == nil {
+		low, high := pingGroups(gids)
+		if err := setSysctl("net/ipv4/ping_group_range", fmt.Sprintf("%d %d", low, high)); err != nil {
+			note("ping in the sandbox needs CAP_NET_RAW: %v", err)
+		}
+	}
+	// Every server may take its usual port: ports of the sandbox are nobody
+	// else's.
+	if err := setSysctl("net/ipv4/ip_unprivileged_port_start", "0"); err != nil {
+		note("ports below 1024 in the sandbox are for its root: %v", err)
+	}
+	// The strictest of this and an interface's own holds, and the host's value
+	// was inherited. Clients keep their own addresses, whatever they are.
+	_ = setSysctl("net/ipv4/conf/all/rp_filter", "0")
+}
+
+// maxPingGroup is the kernel's limit (GID_T_MAX, include/net/ping.h).
+const maxPingGroup = 1<<31 - 1
+
+// pingGroups picks the group IDs, as seen inside, that may open ping sockets:
+// as many as one range can hold, group 0 in any case. The kernel compares
+// group IDs as they are outside (ping_init_sock, net/ipv4/ping.c), and takes a
+// range that is reversed there for an empty one.
+func pingGroups(m []extent) (low, high uint32) {
+	var first, last extent // by outside ID
+	zero := extent{}
+	for i, e := range m {
+		if i == 0 || e.outside < first.outside {
+			first = e
+		}
+		if i == 0 || e.outside > last.outside {
+			last = e
+		}
+		if e.inside == 0 {
+			zero = e
+		}
+	}
+	low, high = first.inside, min(last.inside+last.size-1, maxPingGroup)
+	if low > high {
+		// Ranges below the caller's own ID: its own block, at least.
+		return 0, min(max(zero.size, 1)-1, maxPingGroup)
+	}
+	return low, high
+}
+
+// configureLink gives the link its addresses, sets it up, and routes everything
+// over it.
+func configureLink(s *setup, note func(string, ...any)) error {
+	name := s.Link.Name
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	hasV6 := tuneLink(name, wantsIPv6(s.Addresses), note)
+	for _, p := range s.Addresses {
+		if p.Addr().Is6() && !hasV6 {
+			continue
+		}
+		if err := netlink.AddrAdd(link, linkAddress(p)); err != nil {
+			return fmt.Errorf("address %s on %s: %w", p, name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	for _, gw := range s.Gateways {
+		if gw.Is6() && !hasV6 {
+			continue
+		}
+		if err := netlink.RouteAdd(defaultRoute(link, gw)); err != nil {
+			return fmt.Errorf("default route by %s on %s: %w", gw, name, err)
+		}
+	}
+	return nil
+}
+
+// tuneLink sets the sysctls of the link, before it comes up, and reports
+// whether IPv6 is there.
+func tuneLink(name string, wantV6 bool, note func(string, ...any)) (hasV6 bool) {
+	v4 := filepath.Join("net/ipv4/conf", name)
+	_ = setSysctl(filepath.Join(v4, "rp_filter"), "0")
+	// So that a server bound to 127.0.0.1 can be published.
+	if err := setSysctl(filepath.Join(v4, "route_localnet"), "1"); err != nil {
+		note("servers on 127.0.0.1 of the sandbox cannot be published: %v", err)
+	}
+	v6 := filepath.Join("net/ipv6/conf", name)
+	if _, err := os.Stat(filepath.Join("/proc/sys", v6)); err != nil {
+		if wantV6 {
+			note("the sandbox has no IPv6: the kernel has none")
+		}
+		return false
+	}
+	if !wantV6 {
+		_ = setSysctl(filepath.Join(v6, "disable_ipv6"), "1")
+		return false
+	}
+	// What we configure holds, at once: no router advertisement adds to it and
+	// no duplicate detection, on a link with two ends, delays it.
+	for key, value := range map[string]string{"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "dad_transmits": "0"} {
+		_ = setSysctl(filepath.Join(v6, key), value)
+	}
+	if err := setSysctl(filepath.Join(v6, "disable_ipv6"), "0"); err != nil {
+		note("the sandbox may have no IPv6: %v", err)
+	}
+	return true
+}
+
+func wantsIPv6(addresses []netip.Prefix) bool {
+	for _, p := range addresses {
+		if p.Addr().Is6() {
+			return true
+		}
+	}
+	return false
+}
+
+func linkAddress(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{
+		IP:   p.Addr().AsSlice(),
+		Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+	}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+func defaultRoute(link netlink.Link, gw netip.Addr) *netlink.Route {
+	bits := gw.BitLen()
+	return &netlink.Route{
+		LinkIndex: link.Attrs().Index,
+		Dst:       &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
+		Gw:        gw.AsSlice(),
+	}
+}
+
+// setSysctl writes a file below /proc/sys; those below net are the ones of the
+// writer's own network namespace.
+func setSysctl(key, value string) error {
+	path := filepath.Join("/proc/sys", key)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(value))
+		unix.Close(fd)
+	}
+	if err != nil {
+		return fmt.Errorf("set %s to %s: %w", path, strconv.Quote(value), err)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package userns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/tapdev"
+)
+
+// The descriptors that init is started with, after stdin, stdout and stderr.
+const (
+	controlFD = 3 // its end of the control socket
+	setupFD   = 4 // the memory file with the setup
+)
+
+// initName is argv[0] of the re-executed process, and what ps shows.
+const initName = "sbxnet-init"
+
+// setup is what init is told before it starts. The command's arguments and
+// environment are not in it: they are init's own, because JSON would not carry
+// them byte for byte.
+type setup struct {
+	Network      Mode
+	PIDNamespace bool
+	NetRaw       bool
+	Hostname     string
+	Link         tapdev.Options
+	Addresses    []netip.Prefix
+	Gateways     []netip.Addr
+	ResolvConf   []byte
+	Hosts        []byte
+	Etc          string
+}
+
+// op names a message on the control socket.
+type op string
+
+const (
+	opMapped  op = "mapped"  // down: the ID maps are written, carry on
+	opExec    op = "exec"    // down: start the command
+	opSignal  op = "signal"  // down: Number arrived at sbxnet
+	opNote    op = "note"    // up: Text is worth a log line
+	opReady   op = "ready"   // up: Info and descriptors of the link
+	opStarted op = "started" // up: the command runs, as Number in its PID namespace
+	opExited  op = "exited"  // up: the command's exit status is Number
+	opFailed  op = "failed"  // up: Text went wrong; Number is an exit status or 0
+)
+
+// message is one datagram on the control socket.
+type message struct {
+	Op     op
+	Number int          `json:",omitempty"`
+	Text   string       `json:",omitempty"`
+	Errno  int          `json:",omitempty"`
+	Label  string       `json:",omitempty"` // AppArmor label of init
+	Info   *tapdev.Info `json:",omitempty"`
+}
+
+// maxMessage bounds a datagram; what is sent is far below it.
+const maxMessage = 64 << 10
+
+// maxMessageFiles is the kernel's own limit (SCM_MAX_FD, net/scm.h).
+const maxMessageFiles = 253
+
+// controlPair returns sbxnet's end as a connection and init's as a file.
+func controlPair() (*net.UnixConn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("control socket: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
+	conn, err := controlConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return conn, theirs, nil
+}
+
+// controlConn takes over f.
+func controlConn(f *os.File) (*net.UnixConn, error) {
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, errors.New("control socket: not a Unix socket")
+	}
+	return u, nil
+}
+
+// sendMessage sends m with descriptors, which stay the caller's.
+func sendMessage(c *net.UnixConn, m message, files ...*os.File) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("control message %s: %w", m.Op, err)
+	}
+	var oob []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			// Not f.Fd(): that would make the descriptor blocking.
+			raw, err := f.SyscallConn()
+			if err != nil {
+				return fmt.Errorf("control message %s: %w", m.Op, err)
+			}
+			if err := raw.Control(func(fd uintptr) { fds[i] = int(fd) }); err != nil {
+				return fmt.Errorf("control message %s: %w", m.Op, err)
+			}
+		}
+		oob = unix.UnixRights(fds...)
+	}
+	_, _, err = c.WriteMsgUnix(b, oob, nil)
+	runtime.KeepAlive(files)
+	if err != nil {
+		return fmt.Errorf("control message %s: %w", m.Op, err)
+	}
+	return nil
+}
+
+// receiveMessage returns the next message and the descriptors that came with
+// it, which are the caller's; io.EOF when the other side is gone.
+func receiveMessage(c *net.UnixConn) (message, []*os.File, error) {
+	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(maxMessageFiles*4))
+	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		return message{}, nil, err
+	}
+	if n == 0 {
+		return message{}, nil, io.EOF
+	}
+	files, err := receivedFiles(oob[:oobn])
+	if err != nil {
+		return message{}, nil, err
+	}
+	var m message
+	if err := json.Unmarshal(b[:n], &m); err != nil {
+		closeAll(files)
+		return message{}, nil, fmt.Errorf("control message: %w", err)
+	}
+	return m, files, nil
+}
+
+func receivedFiles(oob []byte) ([]*os.File, error) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("control message: %w", err)
+	}
+	var files []*os.File
+	for i := range msgs {
+		fds, err := unix.ParseUnixRights(&msgs[i])
+		if err != nil {
+			continue // not descriptors
+		}
+		for _, fd := range fds {
+			files = append(files, os.NewFile(uintptr(fd), "link"))
+		}
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// setupFile returns a memory file with s, positioned at its start.
+func setupFile(s *setup) (*os.File, error) {
+	fd, err := unix.MemfdCreate("sbxnet-setup", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memory file for the sandbox's setup: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "setup")
+	if err := json.NewEncoder(f).Encode(s); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write the sandbox's setup: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write the sandbox's setup: %w", err)
+	}
+	return f, nil
+}
