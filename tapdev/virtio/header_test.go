@@ -169,7 +169,9 @@ func FuzzParse(f *testing.F) {
 		if o.GSOType != frame.GSONone && (!o.NeedsChecksum || o.GSOSize == 0 || int(o.HeaderLen)+int(o.GSOSize) >= len(data)) {
 			t.Fatalf("nothing to cut: %+v of %d", o, len(data))
 		}
-		// What was accepted survives being encoded again.
+		// What was accepted survives being encoded again, but for what is said
+		// on input only.
+		o.ChecksumValid = false
 		var again [Size]byte
 		Encode(again[:], &o, len(data))
 		if p, err := Parse(again[:], data); err != nil || p != o {
