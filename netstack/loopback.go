@@ -1,0 +1,58 @@
+package netstack
+
+import (
+	"net/netip"
+	"time"
+
+	"sbxnet/netstack/timer"
+)
+
+// A published server may be bound to 127.0.0.1 in the sandbox alone. Where the
+// sandbox routes that (route_localnet), the stack sends to it there, and answers
+// come from it: the one use of a loopback source on a link that is not a
+// martian. So the stack remembers the flows that it opened to 127.0.0.0/8, and
+// takes packets from there that belong to one.
+
+// loopbackFlow is a flow that the stack opened to 127.0.0.0/8.
+type loopbackFlow struct {
+	local, remote netip.AddrPort
+	protocol      uint8
+}
+
+// Bounds of the memory for such flows.
+const (
+	loopbackFlowsMax = 1 << 15 // in each of two halves
+	loopbackFlowIdle = time.Hour
+)
+
+// loopbackFlows remembers flows in two halves: when the young one is full, or
+// an idle time has passed, it becomes the old one, and what was old and not used
+// since is forgotten. It costs no allocation in steady use.
+type loopbackFlows struct {
+	young, old map[loopbackFlow]struct{}
+	turned     timer.Instant
+}
+
+// note remembers f.
+func (l *loopbackFlows) note(now timer.Instant, f loopbackFlow) {
+	if _, ok := l.young[f]; ok {
+		return
+	}
+	if l.young == nil || len(l.young) == loopbackFlowsMax || now.Sub(l.turned) > loopbackFlowIdle {
+		l.old, l.young, l.turned = l.young, make(map[loopbackFlow]struct{}), now
+	}
+	l.young[f] = struct{}{}
+	delete(l.old, f)
+}
+
+// has reports whether f is remembered, and keeps it in memory.
+func (l *loopbackFlows) has(now timer.Instant, f loopbackFlow) bool {
+	if _, ok := l.young[f]; ok {
+		return true
+	}
+	if _, ok := l.old[f]; ok {
+		l.note(now, f)
+		return true
+	}
+	return false
+}
