@@ -71,7 +71,8 @@ type Config struct {
 	Hostname string
 	// PIDNamespace gives the sandbox process IDs and a /proc of its own.
 	PIDNamespace bool
-	// NetRaw leaves CAP_NET_RAW to the command.
+	// NetRaw leaves CAP_NET_RAW to the command. Without it set-user-ID
+	// bits and file capabilities have no effect inside either.
 	NetRaw bool
 	// Link is opened inside, in NetworkSandbox mode.
 	Link tapdev.Options

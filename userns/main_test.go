@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/user"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +23,8 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(parentEnv); spec != "" {
 		os.Exit(runParent(spec))
 	}
+	// The race detector makes every process sleep a second before it exits.
+	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	os.Exit(m.Run())
 }
 
@@ -210,10 +212,37 @@ func alive(pid int) bool {
 	return f[0] != "Z" && f[0] != "X"
 }
 
-func currentUser(t *testing.T) string {
-	u, err := user.Current()
+// marker is a sleep that no other process sleeps, to find its processes by.
+func marker() string {
+	return fmt.Sprintf("%d.%09d", 1000+os.Getpid(), time.Now().Nanosecond())
+}
+
+// processesWith lists the processes with s in an argument.
+func processesWith(t *testing.T, s string) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u.Username
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if b, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline"); strings.Contains(string(b), s) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }

@@ -21,12 +21,26 @@ func setUpMounts(s *setup, note func(string, ...any)) (*etcFiles, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return nil, fmt.Errorf("keep mounts from spreading to the host: %w", err)
 	}
+	if !s.NetRaw {
+		if err := ignoreFileCapabilities(); err != nil {
+			note("a ping with a file capability cannot be executed without CAP_NET_RAW: %v", err)
+		}
+	}
 	if s.PIDNamespace {
 		if err := unix.Mount("proc", "/proc", "proc", secureMount, ""); err != nil {
 			note("/proc shows the processes of the host: a fresh one cannot be mounted (%v), as in a container that masks parts of /proc", err)
 		}
 	}
 	return coverSys(s, note)
+}
+
+// ignoreFileCapabilities makes set-user-ID bits and file capabilities
+// ineffective. The kernel refuses to execute a file with a capability that the
+// process may not have (bprm_caps_from_vfs_caps, security/commoncap.c), and on
+// many systems ping, which can do without, is one with CAP_NET_RAW.
+func ignoreFileCapabilities() error {
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
+	return unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, attr)
 }
 
 // coverSys mounts a fresh sysfs, which shows the devices of the sandbox's
