@@ -102,6 +102,15 @@ func (l *Loop) Add(fd int, e Events, h Handler) (Token, error) {
 	return t, nil
 }
 
+// Modify changes what fd, registered as t, is waited on for.
+func (l *Loop) Modify(fd int, t Token, e Events) error {
+	ev := unix.EpollEvent{Events: uint32(e), Fd: int32(t.index), Pad: int32(t.generation)}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, fd, &ev); err != nil {
+		return fmt.Errorf("modify descriptor %d in epoll set: %w", fd, err)
+	}
+	return nil
+}
+
 // Forget lets go of a handler whose descriptor is about to be closed; closing
 // takes it out of the epoll set. Events on their way to it are dropped. A token
 // already forgotten, or the zero token, does nothing.

@@ -1,0 +1,58 @@
+// Package portfwd joins the stack and the host: it carries the sandbox's
+// traffic over ordinary host sockets, and published ports the other way.
+//
+// # Theory of operation
+//
+// A [Forwarder] runs one shard for each queue of its link. A shard is one
+// goroutine locked to its thread that owns a queue, a netstack.Stack, all flows
+// on them and their host sockets, and waits for all of them in one epoll set
+// (package reactor). A turn of its loop:
+//
+//	wait until something is ready, or for the earliest deadline
+//	read the clock; run the stack's timers and the shard's own
+//	note which host sockets are ready; run what other goroutines posted
+//	read frames from the link, bounded; the stack works each one through to a
+//	  host socket, by way of the flows here
+//	work on flows whose host sockets are ready, each bounded; those with more
+//	  to do stay on the ready list, and the next wait only looks
+//	flush the stack; write its batch to the link; reclaim buffers
+//
+// Readiness is edge-triggered: an event sets a flag on its flow and puts it on
+// the ready list, and the flag stays until a system call says EAGAIN.
+//
+// # Flows
+//
+// A relay is one TCP connection: a connection of the stack on the sandbox's
+// side, a socket on the host's. Payload goes from the received frame into send;
+// what the socket does not take stays in the connection's buffer, and the
+// advertised window says so. From the host, readv fills the connection's send
+// buffer, where it stays until the sandbox acknowledges it. An end of stream, a
+// reset and an error cross as themselves.
+//
+//	outbound:  SYN held ─▶ policy ─▶ connect ─┬─▶ SYN-ACK, open
+//	                                          └─▶ RST, ICMP error or silence
+//	published: accept ─▶ SYN to a target ─┬─▶ open
+//	                                      └─▶ refused: next target; none: RST
+//	open ─▶ half-closed, either side ─▶ both ends of stream seen ─▶ closed
+//
+// A UDP flow is a pair of endpoints and a host socket: one of its own,
+// connected, for outbound flows; the published one for flows from outside. An
+// echo flow is an identifier and a ping socket. Both end by being idle, with
+// nf_conntrack's times, or as the longest idle when there are too many.
+//
+// # What the sandbox may reach
+//
+// The policy maps each destination to a host address or a refusal: the host's
+// loopback in no spelling of it, unless Config.HostLoopback, and then through
+// the gateway's addresses alone; nothing on the link but the gateway and the
+// name server; no multicast or broadcast.
+//
+// # Bounds
+//
+// [Limits] names the number of flows of each kind. Running out of flows or of
+// file descriptors refuses what is new and leaves the rest alone. All memory
+// per flow is bounded: TCP by the connection's buffers, UDP by nothing being
+// held but one datagram of a flow whose target is not known yet.
+//
+// What the packet way never does: allocate, lock, log, or change goroutines.
+package portfwd

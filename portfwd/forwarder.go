@@ -1,0 +1,227 @@
+package portfwd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sbxnet/portfwd/spec"
+)
+
+// Forwarder carries a sandbox's traffic from New until Close.
+type Forwarder struct {
+	cfg    Config
+	policy policy
+	epoch  time.Time
+	debug  bool
+	shards []*shard
+
+	mu      sync.Mutex
+	started bool
+	closed  bool
+	err     error
+	stops   []func()
+	running sync.WaitGroup
+	done    chan struct{}
+	closing sync.Once
+}
+
+// errClosed ends what waits for a forwarder that was closed.
+var errClosed = errors.New("forwarder closed")
+
+// New prepares a forwarder. Published ports wait, and no frame is read, until
+// Start. After an error the published sockets are closed.
+func New(cfg Config) (*Forwarder, error) {
+	cfg.setDefaults()
+	f := &Forwarder{
+		cfg: cfg, epoch: time.Now(), done: make(chan struct{}),
+		policy: policy{ipv4: cfg.IPv4, ipv6: cfg.IPv6, hostLoopback: cfg.HostLoopback},
+		debug:  cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
+	}
+	err := cfg.check()
+	if err == nil {
+		err = f.makeShards()
+	}
+	if err != nil {
+		for _, s := range f.shards {
+			s.close()
+		}
+		spec.CloseAll(cfg.Published)
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *Forwarder) makeShards() error {
+	for i, q := range f.cfg.Link.Queues() {
+		var seed [32]byte
+		rand.Read(seed[:])
+		s, err := newShard(f, i, q, seed)
+		if err != nil {
+			return fmt.Errorf("start forwarding: %w", err)
+		}
+		f.shards = append(f.shards, s)
+	}
+	return nil
+}
+
+// debugs reports whether flows are logged. It is asked before a record is made.
+func (f *Forwarder) debugs() bool { return f.debug }
+
+// Start begins to forward. After an error the caller still calls Close.
+func (f *Forwarder) Start() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.started || f.closed {
+		return errors.New("forwarder was started before")
+	}
+	f.started = true
+	for _, s := range f.shards {
+		f.running.Go(func() {
+			if err := s.run(); err != nil {
+				f.fail(err)
+			}
+		})
+	}
+	for _, s := range f.shards {
+		if err := f.serve(s); err != nil {
+			return err
+		}
+	}
+	return f.publish()
+}
+
+// serve adds the endpoints of Config.Service to a shard's stack.
+func (f *Forwarder) serve(s *shard) (err error) {
+	if f.cfg.Service == nil {
+		return nil
+	}
+	var stop func()
+	if !s.call(func() { stop, err = f.cfg.Service(s.stack, s.loop.Post) }) {
+		return f.reason()
+	}
+	if stop != nil {
+		f.stops = append(f.stops, stop)
+	}
+	return err
+}
+
+// publish hands the published sockets to the shards, in turn.
+func (f *Forwarder) publish() error {
+	for i := range f.cfg.Published {
+		b := &f.cfg.Published[i]
+		s := f.shards[i%len(f.shards)]
+		var err error
+		if !s.call(func() {
+			if b.Protocol == spec.UDP {
+				err = s.publishUDP(b)
+			} else {
+				err = s.publishTCP(b)
+			}
+		}) {
+			return f.reason()
+		}
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", b.Host, err)
+		}
+	}
+	return nil
+}
+
+// call runs f on the shard's goroutine and waits for it. It reports false if
+// the shard has ended instead.
+func (s *shard) call(f func()) bool {
+	ran := make(chan struct{})
+	if !s.loop.Post(func() { f(); close(ran) }) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-s.ended:
+		select {
+		case <-ran:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// fail notes why a shard ended; the first reason stands.
+func (f *Forwarder) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil || f.closed {
+		return
+	}
+	f.err = err
+	close(f.done)
+}
+
+func (f *Forwarder) reason() error {
+	if err := f.err; err != nil {
+		return err
+	}
+	return errClosed
+}
+
+// Done is closed when forwarding has ended by itself, because the link is gone,
+// or by Close. Err then says why.
+func (f *Forwarder) Done() <-chan struct{} { return f.done }
+
+// Err is why forwarding has ended by itself, or nil.
+func (f *Forwarder) Err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// Stats collects the counters. It returns the zero Stats when forwarding has
+// ended.
+func (f *Forwarder) Stats() Stats {
+	var st Stats
+	for _, s := range f.shards {
+		var one Stats // not shared with a closure that is too late
+		if s.call(func() { one = st; one.add(s) }) {
+			st = one
+		}
+	}
+	return st
+}
+
+// Close ends all flows, closes the published sockets and waits until no
+// goroutine is left. Closing twice is harmless.
+func (f *Forwarder) Close() error {
+	f.closing.Do(f.close)
+	return nil
+}
+
+func (f *Forwarder) close() {
+	f.mu.Lock()
+	stops := f.stops
+	started := f.started
+	f.closed = true
+	f.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+	for _, s := range f.shards {
+		if started {
+			s.loop.Post(func() { s.stop = true })
+		} else {
+			s.close()
+		}
+	}
+	f.running.Wait()
+	spec.CloseAll(f.cfg.Published)
+	f.mu.Lock()
+	if f.err == nil {
+		close(f.done)
+	}
+	f.mu.Unlock()
+}

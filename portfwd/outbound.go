@@ -1,0 +1,103 @@
+package portfwd
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/netstack/tcp"
+	"sbxnet/portfwd/hostsock"
+)
+
+// OpenTCP implements netstack.Handler: the sandbox connects to somewhere. Its
+// SYN is answered when the host's connect is.
+func (s *shard) OpenTCP(c *tcp.Conn) {
+	to, v := s.policy.destination(c.LocalAddr())
+	if v != allow {
+		s.counters.tcpDenied++
+		s.refused(c, v.refusal(), "not permitted")
+		return
+	}
+	if len(s.relays) >= s.cfg.Limits.TCP {
+		s.counters.tcpOverLimit++
+		s.refused(c, tcp.Reset, "too many connections")
+		return
+	}
+	fd, errno := hostsock.Connect(to)
+	if errno != 0 && errno != unix.EINPROGRESS {
+		s.connectFailed(c, errno)
+		return
+	}
+	r, err := s.newRelay(fd)
+	if err != nil {
+		s.refused(c, tcp.Reset, err.Error())
+		return
+	}
+	r.conn = c
+	if errno == 0 {
+		r.accept()
+		return
+	}
+	r.connecting = true
+}
+
+// connected looks how a connect ended that was in progress. An event may come
+// before it has.
+func (r *relay) connected() {
+	if !r.writable {
+		return
+	}
+	if errno := hostsock.PendingError(r.fd); errno != 0 {
+		r.connecting = false
+		r.closeHost(hostsock.Close)
+		delete(r.relays, r)
+		r.connectFailed(r.conn, errno)
+		return
+	}
+	r.connecting = false
+	r.accept()
+}
+
+// accept answers the sandbox's SYN.
+func (r *relay) accept() {
+	r.counters.tcpOutbound++
+	if r.debugs() {
+		r.log.Debug("connection out", slog.Any("flow", r))
+	}
+	r.writable = true // until send says otherwise
+	r.conn.Accept(r)
+}
+
+// connectFailed turns a connection down for the reason that the host gave.
+func (s *shard) connectFailed(c *tcp.Conn, errno unix.Errno) {
+	s.counters.tcpFailed++
+	s.refused(c, connectRefusal(errno), errno.Error())
+}
+
+func (s *shard) refused(c *tcp.Conn, how tcp.Refusal, why string) {
+	if s.debugs() {
+		s.log.Debug("connection refused", slog.String("sandbox", c.RemoteAddr().String()),
+			slog.String("peer", c.LocalAddr().String()), slog.String("error", why))
+	}
+	c.Refuse(how)
+}
+
+// connectRefusal is what the sandbox is told of an error that connect(2), or
+// socket(2) before it, returned.
+func connectRefusal(errno unix.Errno) tcp.Refusal {
+	switch errno {
+	case unix.ENETUNREACH, unix.ENETDOWN, unix.EAFNOSUPPORT:
+		return tcp.NetUnreachable
+	case unix.EHOSTUNREACH, unix.EHOSTDOWN, unix.EINVAL, unix.EADDRNOTAVAIL:
+		// EINVAL: the kernel knows the address to be none that one connects to.
+		// EADDRNOTAVAIL: no source address for it, or no port left.
+		return tcp.HostUnreachable
+	case unix.EACCES, unix.EPERM:
+		return tcp.Prohibited
+	case unix.ETIMEDOUT:
+		return tcp.Silent
+	}
+	// ECONNREFUSED, ECONNRESET; EMFILE, ENFILE, ENOBUFS, ENOMEM: no room for
+	// another connection.
+	return tcp.Reset
+}

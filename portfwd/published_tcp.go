@@ -1,0 +1,188 @@
+package portfwd
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/netstack/tcp"
+	"sbxnet/netstack/timer"
+	"sbxnet/portfwd/hostsock"
+	"sbxnet/portfwd/reactor"
+	"sbxnet/portfwd/spec"
+)
+
+// acceptsPerTurn bounds the connections taken from one port in one turn.
+const acceptsPerTurn = 64
+
+// acceptRetry is how long a port rests when there is no descriptor to accept
+// with.
+const acceptRetry = 100 * time.Millisecond
+
+// listenPort is a published TCP port: a listening socket, and the places in the
+// sandbox where its server may be.
+type listenPort struct {
+	*shard
+	bound    *spec.Bound
+	token    reactor.Token
+	readable bool
+	queued   bool
+	retry    timer.Timer
+	ipv4     lastTarget // of clients of this family
+	ipv6     lastTarget
+}
+
+// lastTarget remembers which of the targets had a server, as an index.
+type lastTarget struct{ index int }
+
+// publishTCP starts to accept on a bound socket.
+func (s *shard) publishTCP(b *spec.Bound) error {
+	p := &listenPort{shard: s, bound: b}
+	p.retry.Expire = func(timer.Instant) { p.wake() }
+	var err error
+	p.token, err = s.loop.Add(b.FD, reactor.Edge, p)
+	return err
+}
+
+// Ready implements reactor.Handler.
+func (p *listenPort) Ready(reactor.Events) {
+	p.readable = true
+	p.wake()
+}
+
+func (p *listenPort) wake() {
+	if !p.queued {
+		p.queued = true
+		p.schedule(p)
+	}
+}
+
+// work implements worker.
+func (p *listenPort) work() (again bool) {
+	for range acceptsPerTurn {
+		if !p.acceptOne() {
+			p.queued = false
+			return false
+		}
+	}
+	return true
+}
+
+// acceptOne takes one client and reports whether there may be another.
+func (p *listenPort) acceptOne() (more bool) {
+	fd, client, errno := hostsock.Accept(p.bound.FD)
+	switch errno {
+	case 0:
+	case unix.EAGAIN:
+		return false
+	case unix.EMFILE, unix.ENFILE:
+		p.counters.tcpOverLimit++
+		if p.reserve.refuse(p.bound.FD) {
+			return true
+		}
+		fallthrough
+	default: // ENOBUFS, ENOMEM: later
+		p.timers.Arm(&p.retry, p.loop.Now().Add(acceptRetry))
+		return false
+	}
+	p.welcome(fd, client)
+	return true
+}
+
+// welcome starts to connect a client to the sandbox.
+func (p *listenPort) welcome(fd int, client netip.AddrPort) {
+	if len(p.relays) >= p.cfg.Limits.TCP {
+		p.counters.tcpOverLimit++
+		hostsock.Reset(fd)
+		return
+	}
+	hostsock.TuneStream(fd)
+	r, err := p.newRelay(fd)
+	if err != nil {
+		p.log.Debug("published connection refused", slog.String("client", client.String()), slog.Any("error", err))
+		return
+	}
+	last := &p.ipv6
+	if client.Addr().Is4() {
+		last = &p.ipv4
+	}
+	r.writable = true
+	r.dial = &dial{client: client, last: last, first: last.index}
+	r.dial.targets = p.policy.targets(r.dial.memory[:0], client.Addr().Is4(), p.bound.Port)
+	if !r.dial.next(r) {
+		r.abort()
+	}
+}
+
+// dial looks for the server of a published port: it tries where the last one
+// was, then the other targets in order, each after the one before has refused.
+type dial struct {
+	client  netip.AddrPort
+	targets []netip.AddrPort
+	memory  [3]netip.AddrPort
+	last    *lastTarget
+	first   int // index that is tried first
+	tried   int
+	index   int // of the one being tried
+}
+
+// targetOrder is the index of the n-th target to try: the first, then the others
+// as they come.
+func targetOrder(first, n int) int {
+	switch {
+	case n == 0:
+		return first
+	case n <= first:
+		return n - 1
+	}
+	return n
+}
+
+// next sends a SYN to the next target and reports whether there was one.
+func (d *dial) next(r *relay) bool {
+	for d.tried < len(d.targets) {
+		d.index = targetOrder(d.first, d.tried)
+		d.tried++
+		target := d.targets[d.index]
+		local := netip.AddrPortFrom(r.policy.source(d.client.Addr(), target.Addr()), d.client.Port())
+		conn, err := r.stack.TCP().Dial(local, target, r)
+		if errors.Is(err, tcp.ErrInUse) {
+			// Clients that both appear as the gateway may have equal ports.
+			conn, err = r.stack.TCP().Dial(netip.AddrPortFrom(local.Addr(), 0), target, r)
+		}
+		if err == nil {
+			r.conn = conn
+			return true
+		}
+		if r.debugs() {
+			r.log.Debug("dial sandbox", slog.String("target", target.String()), slog.Any("error", err))
+		}
+	}
+	r.conn = nil
+	return false
+}
+
+// reached is called when a target has answered.
+func (d *dial) reached(r *relay) {
+	d.last.index = d.index
+	r.counters.tcpPublished++
+	if r.debugs() {
+		r.log.Debug("connection in", slog.String("client", d.client.String()), slog.Any("flow", r))
+	}
+}
+
+// failed is called when a target has not, and reports whether another is being
+// tried.
+func (d *dial) failed(r *relay, err error) bool {
+	if !errors.Is(err, tcp.ErrRefused) && !errors.Is(err, tcp.ErrUnreachable) {
+		return false
+	}
+	if d.next(r) {
+		return true
+	}
+	r.counters.tcpNoServer++
+	return false
+}
