@@ -77,3 +77,26 @@ func TestMulticastMAC(t *testing.T) {
 		}
 	}
 }
+
+func FuzzEthernetAndARP(f *testing.F) {
+	f.Add(unhex(f, vectorARPRequest))
+	f.Add(unhex(f, vectorUDP4))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, payload, ok := ParseEthernet(b)
+		if !ok {
+			return
+		}
+		out := make([]byte, EthernetLen+ARPLen)
+		n := PutEthernet(out, e.Fields())
+		if !bytes.Equal(out[:n], e) || len(payload) != len(b)-EthernetLen {
+			t.Fatalf("emitted %x, parsed %x", out[:n], []byte(e))
+		}
+		a, ok := ParseARP(payload)
+		if !ok {
+			return
+		}
+		if PutARP(out, a.Fields()); !bytes.Equal(out[:ARPLen], a) {
+			t.Fatalf("emitted %x, parsed %x", out[:ARPLen], []byte(a))
+		}
+	})
+}
