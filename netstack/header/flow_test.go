@@ -62,12 +62,23 @@ func TestFlowOfFrames(t *testing.T) {
 }
 
 func TestErrorAndItsFlowChooseTheSameShard(t *testing.T) {
-	for _, pair := range [][2]string{
-		{vectorUDP4, vectorPortUnreachable4},
-		{vectorUDP6, vectorPortUnreachable6},
+	echo := unhex(t, vectorEcho4)
+	aboutEcho := make([]byte, 42)
+	PutEthernet(aboutEcho, EthernetFields{Type: EtherTypeIPv4})
+	PutIPv4(aboutEcho[14:], IPv4Fields{Protocol: ProtocolICMP, Source: addr("192.0.2.9"), Destination: addr("127.0.0.1"), PayloadLen: 8 + 28})
+	PutICMPv4(aboutEcho[34:], ICMPFields{Type: ICMPv4TimeExceeded}, echo[14:42])
+	aboutEcho = append(aboutEcho, echo[14:42]...) // from a router on the way
+
+	for _, pair := range [][2][]byte{
+		{unhex(t, vectorUDP4), unhex(t, vectorPortUnreachable4)},
+		{unhex(t, vectorUDP6), unhex(t, vectorPortUnreachable6)},
+		{echo, aboutEcho},
 	} {
-		flow, _ := ParseFlow(unhex(t, pair[0]))
-		about, _ := ParseFlow(unhex(t, pair[1]))
+		flow, _ := ParseFlow(pair[0])
+		about, ok := ParseFlow(pair[1])
+		if !ok || !about.Quoted {
+			t.Errorf("%+v %v", about, ok)
+		}
 		if flow.Hash() != about.Hash() {
 			t.Errorf("%+v and %+v part", flow, about)
 		}

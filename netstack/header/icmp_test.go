@@ -114,6 +114,28 @@ func TestQuotedBytesBeyondTheQuotedLengthAreNotThePacket(t *testing.T) {
 	if _, hasSeq := q.TCPSeq(); !ok || q.HeadLen != 4 || hasSeq || q.Source.Port() != 80 {
 		t.Errorf("%+v %v", q, ok)
 	}
+	b6 := make([]byte, 60)
+	PutIPv6(b6, IPv6Fields{NextHeader: ProtocolTCP, Source: addr("fd00::2"), Destination: addr("fd00::100"), PayloadLen: 4})
+	q, ok = ParseQuotedIPv6(b6)
+	if _, hasSeq := q.TCPSeq(); !ok || q.HeadLen != 4 || hasSeq {
+		t.Errorf("%+v %v", q, ok)
+	}
+}
+
+func TestQuotedHeaderThatContradictsItselfIsRefused(t *testing.T) {
+	good := unhex(t, vectorUDP4)[EthernetLen:]
+	for name, change := range map[string]func(b []byte){
+		"version":           func(b []byte) { b[0] = 0x65 },
+		"header too short":  func(b []byte) { b[0] = 0x44 },
+		"header not quoted": func(b []byte) { b[0] = 0x4f },
+		"total too short":   func(b []byte) { b[3] = 19 },
+	} {
+		b := bytes.Clone(good)
+		change(b)
+		if q, ok := ParseQuotedIPv4(b); ok {
+			t.Errorf("%s: %+v", name, q)
+		}
+	}
 }
 
 func TestQuotedLaterFragmentHasNoPorts(t *testing.T) {

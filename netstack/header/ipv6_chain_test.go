@@ -71,6 +71,16 @@ var chains = []chainCase{
 		want: IPv6Chain{Protocol: 17, Offset: 64}},
 	{name: "too many bytes", first: 60, payload: cat([]byte{17, 64}, make([]byte, 518), udp)},
 
+	{name: "too many bytes in two headers", first: 60,
+		payload: cat([]byte{60, 32}, make([]byte, 262), []byte{17, 32}, make([]byte, 262), udp)},
+	{name: "many bytes", first: 60, payload: cat([]byte{17, 32}, make([]byte, 262), udp), ok: true,
+		want: IPv6Chain{Protocol: 17, Offset: 264}},
+	{name: "routing header cut", first: 43, payload: routing(17, 0)[:6]},
+	{name: "nothing behind the first fragment's headers", first: 44, payload: fragment(59, 0, true), ok: true, isFrag: true,
+		want: IPv6Chain{Protocol: 59, Offset: 8, NextHeaderAt: 6}},
+	{name: "ICMPv6 header not in the first fragment", first: 44, payload: fragment(58, 0, true),
+		want: IPv6Chain{Problem: true, Code: ICMPv6IncompleteChain}},
+
 	{name: "unknown option, skip", first: 60, payload: cat(option(17, 0x1e), udp), ok: true, want: IPv6Chain{Protocol: 17, Offset: 8}},
 	{name: "unknown option, discard", first: 60, payload: cat(option(17, 0x5e), udp)},
 	{name: "unknown option, report", first: 60, payload: cat(option(17, 0x9e), udp),
