@@ -238,15 +238,15 @@ func (p *pipe) take(in []Received) (n int, open bool) {
 
 // wake tells the reader that there is something to read.
 func (p *pipe) wake() {
-	select {
-	case p.ready <- struct{}{}:
-	default:
-	}
 	if p.event >= 0 && !p.eventSet {
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		unix.Write(p.event, one[:])
 		p.eventSet = true
+	}
+	select {
+	case p.ready <- struct{}{}:
+	default:
 	}
 }
 

@@ -1,10 +1,14 @@
 package tapdev
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // inNamespace runs the calling test a second time, as root of a user and
@@ -26,14 +30,18 @@ func inNamespace(t *testing.T) bool {
 		Pdeathsig:   syscall.SIGKILL,
 	}
 	out, err := cmd.CombinedOutput()
-	if err == nil {
+	switch _, ended := err.(*exec.ExitError); {
+	case err == nil && bytes.Contains(out, []byte("--- SKIP")):
+		t.Skipf("in part:\n%s", out)
+	case err == nil:
 		t.Logf("%s", out)
-		return false
-	}
-	if _, ended := err.(*exec.ExitError); !ended {
+	case ended:
+		t.Fatalf("in its namespace: %v\n%s", err, out)
+	case os.Getenv("CI") == "true":
 		t.Fatalf("start in a new user and network namespace: %v", err)
+	default:
+		t.Skipf("this machine allows no user and network namespace: %v", err)
 	}
-	t.Fatalf("in its namespace: %v\n%s", err, out)
 	return false
 }
 
@@ -49,3 +57,5 @@ func needTAP(t *testing.T) {
 	}
 	t.Skipf("no TAP: %v", err)
 }
+
+func unsafeBytes(v unix.Iovec) []byte { return unsafe.Slice(v.Base, int(v.Len)) }

@@ -28,7 +28,8 @@ type queue struct {
 
 	ring [ringSize][]byte
 
-	iov       []unix.Iovec // reused for every writev
+	write     func(fd int, iov []unix.Iovec) unix.Errno // writev, but in tests
+	iov       []unix.Iovec                              // reused for every writev
 	vnetTx    [virtio.Size]byte
 	headerTx  [frame.MaxHeader]byte
 	linear    []byte // for frames whose headers are not in one piece
@@ -41,7 +42,7 @@ type queue struct {
 }
 
 func newQueue(d *device, fd int) *queue {
-	q := &queue{dev: d, fd: fd, vnet: d.info.vnetLen()}
+	q := &queue{dev: d, fd: fd, vnet: d.info.vnetLen(), write: writev}
 	q.iov = make([]unix.Iovec, 0, 2+2*gso.MaxSegments)
 	size := ethernetLen + d.info.MTU
 	if q.vnet > 0 {

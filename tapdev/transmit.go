@@ -27,15 +27,14 @@ func (q *queue) Write(out []frame.Frame) error {
 			return err
 		}
 	}
-	kinds, joining := q.joinable()
 	for len(out) > 0 {
 		n := 1
-		if joining && len(out) > 1 {
-			n = q.coalescer.Join(out, kinds)
+		if len(out) > 1 && q.dev.info.GRO {
+			n = q.coalescer.Join(out, q.joinable())
 		}
 		var v verdict
 		if n > 1 {
-			v = q.sendJoined(out[:n], kinds)
+			v = q.sendJoined(out[:n])
 		} else {
 			v = q.sendOne(&out[0])
 		}
@@ -50,18 +49,14 @@ func (q *queue) Write(out []frame.Frame) error {
 
 // joinable says which frames are worth coalescing now: those that the kernel
 // takes joined.
-func (q *queue) joinable() (gso.Kinds, bool) {
-	if !q.dev.info.GRO {
-		return gso.Kinds{}, false
-	}
+func (q *queue) joinable() gso.Kinds {
 	k := q.dev.kernel.Load()
-	kinds := gso.Kinds{TCPv4: k&kernelTSO4 != 0, TCPv6: k&kernelTSO6 != 0, UDP: k&kernelUSO != 0}
-	return kinds, kinds != gso.Kinds{}
+	return gso.Kinds{TCPv4: k&kernelTSO4 != 0, TCPv6: k&kernelTSO6 != 0, UDP: k&kernelUSO != 0}
 }
 
 // sendJoined sends the super-segment that the coalescer made of the frames, and
 // where the kernel refuses it the frames one by one.
-func (q *queue) sendJoined(frames []frame.Frame, kinds gso.Kinds) verdict {
+func (q *queue) sendJoined(frames []frame.Frame) verdict {
 	joined := &q.coalescer.Joined
 	q.iov = q.iov[:0]
 	q.addVnetHeader(joined, joined.Len()+payloadLen(frames))
@@ -215,7 +210,7 @@ func (q *queue) emit(n, bytes uint64) verdict {
 	if q.kept.frames() > 0 {
 		return q.keep(n, bytes)
 	}
-	errno := writev(q.fd, q.iov)
+	errno := q.write(q.fd, q.iov)
 	switch errno {
 	case 0:
 		add(&q.txFrames, n)
@@ -251,7 +246,7 @@ func (q *queue) Flush() (pending bool, err error) {
 		k := q.kept.front()
 		q.iov = q.iov[:0]
 		q.addIov(k.bytes)
-		switch errno := writev(q.fd, q.iov); errno {
+		switch errno := q.write(q.fd, q.iov); errno {
 		case 0:
 			add(&q.txFrames, k.frames)
 			add(&q.txBytes, k.length)
