@@ -17,7 +17,7 @@ func (s *Stack) inputIPv6(p *packet, b []byte) {
 	p.src, p.dst = h.Source(), h.Destination()
 	p.ttl, p.tos = h.HopLimit(), h.TrafficClass()
 	p.header, p.payload, p.protocol = h, payload, h.NextHeader()
-	if !s.admitIPv6(p) || !s.ttlSufficesIPv6(p, h, payload) {
+	if !s.admitIPv6(p) || !s.ttlSufficesIPv6(p, b) {
 		return
 	}
 	c, ok := header.WalkIPv6(h, payload)
@@ -79,27 +79,19 @@ func isFragmentIPv6(p *packet) bool {
 
 // ttlSufficesIPv6 is ttlSuffices for a packet whose headers are not known yet.
 // Multicast goes nowhere, so its hop limit does not count.
-func (s *Stack) ttlSufficesIPv6(p *packet, h header.IPv6, payload []byte) bool {
+func (s *Stack) ttlSufficesIPv6(p *packet, b []byte) bool {
 	if p.dst.IsMulticast() || p.local || p.ttl > 1 {
 		return true
 	}
 	// Walked only to see whether an error may be sent: fragments after the
 	// first, and ICMPv6 errors, get none.
-	c, ok := header.WalkIPv6(h, payload)
+	payload := p.payload
+	c, ok := header.WalkIPv6(p.header, payload)
 	first := ok && (c.Fragment == nil || c.Fragment.Offset() == 0)
 	if first {
-		p.protocol, p.header, p.payload = c.Protocol, p.wholeHeader(c.Offset), payload[c.Offset:]
+		p.protocol, p.header, p.payload = c.Protocol, b[:header.IPv6Len+c.Offset], payload[c.Offset:]
 	}
 	return s.ttlSuffices(p, first)
-}
-
-// wholeHeader extends the fixed header by n bytes of extension headers, which
-// follow it in memory.
-func (p *packet) wholeHeader(n int) []byte {
-	if n == 0 {
-		return p.header
-	}
-	return append(p.header[:len(p.header):len(p.header)], p.payload[:n]...)
 }
 
 // refuseIPv6 drops a packet whose extension headers cannot be followed, and
