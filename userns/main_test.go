@@ -102,7 +102,9 @@ func startParent(t *testing.T, cfg Config, change func(*exec.Cmd)) *parent {
 		}
 		said += string(b[:n])
 		for line := range strings.Lines(said) {
-			fmt.Sscanf(line, "init %d command %d", &p.init, &p.command)
+			if strings.HasSuffix(line, "\n") { // all of it is there
+				fmt.Sscanf(line, "init %d command %d", &p.init, &p.command)
+			}
 		}
 	}
 	return p
