@@ -1,0 +1,137 @@
+package portfwd
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/hostsock"
+)
+
+// ping sends an echo request from inside the sandbox and waits for its answer.
+func (w *world) ping(to string, seq uint16) error {
+	var p *hostsock.Ping
+	var errno unix.Errno
+	w.sandbox.do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to)) })
+	if errno != 0 {
+		return errno
+	}
+	defer unix.Close(p.FD)
+	if errno := p.Send(make([]byte, 100), seq, []byte("0123456789")); errno != 0 {
+		return errno
+	}
+	unix.SetsockoptTimeval(p.FD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds, 2000); err != nil || n == 0 {
+		return os.ErrDeadlineExceeded
+	}
+	buf := make([]byte, 200)
+	n, err := unix.Read(p.FD, buf)
+	if err != nil {
+		return err
+	}
+	got, payload, ok := p.Reply(buf[:n])
+	if !ok || got != seq || string(payload) != "0123456789" {
+		return &net.AddrError{Err: "wrong answer", Addr: to}
+	}
+	return nil
+}
+
+func TestPingReachesTheOutside(t *testing.T) {
+	w := newWorld(t)
+	for _, to := range []string{gateway4, gateway6, outside4, outside6} {
+		for seq := range uint16(3) {
+			if err := w.ping(to, binary.BigEndian.Uint16([]byte{7, byte(seq)})); err != nil {
+				t.Errorf("ping %s: %v", to, err)
+			}
+		}
+	}
+	for to, want := range map[string]unix.Errno{noRoute4: unix.ENETUNREACH, "127.0.0.9": 0, noRoute6: unix.ENETUNREACH} {
+		if err := w.ping(to, 1); want != 0 && err != want {
+			t.Errorf("ping %s: %v, want %v", to, err, want)
+		}
+	}
+}
+
+func TestForbiddenPingIsExplainedOnce(t *testing.T) {
+	if os.Getenv(inHost) == "" {
+		t.Skip("this machine allows no user and network namespace")
+	}
+	var log logLines
+	w := newWorld(t, withConfig(func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
+	// A new network namespace allows nobody ping sockets. The tests are root;
+	// without CAP_NET_RAW a shard is as an ordinary user's.
+	s := w.fwd.shards[0]
+	s.call(func() {
+		runtime.LockOSThread() // once more than it is unlocked: the thread ends with the shard
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		dropRaw(t)
+	})
+	for range 3 {
+		if err := w.pingOnly(outside4); err == nil {
+			t.Error("an answer came although the host allows no ping")
+		}
+	}
+	if n := strings.Count(log.String(), "net.ipv4.ping_group_range"); n != 1 {
+		t.Errorf("%d lines name the sysctl, want 1:\n%s", n, log.String())
+	}
+}
+
+// pingOnly is ping with less patience.
+func (w *world) pingOnly(to string) error {
+	var p *hostsock.Ping
+	var errno unix.Errno
+	w.sandbox.do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to)) })
+	if errno != 0 {
+		return errno
+	}
+	defer unix.Close(p.FD)
+	p.Send(make([]byte, 100), 1, nil)
+	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(fds, 100); n == 0 {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// dropRaw takes CAP_NET_RAW from the calling thread.
+func dropRaw(t *testing.T) {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var d [2]unix.CapUserData
+	if err := unix.Capget(&h, &d[0]); err != nil {
+		t.Error(err)
+		return
+	}
+	d[0].Effective &^= 1 << unix.CAP_NET_RAW
+	if err := unix.Capset(&h, &d[0]); err != nil {
+		t.Error(err)
+	}
+}
+
+// logLines is a log that tests may read while it is written.
+type logLines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

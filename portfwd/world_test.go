@@ -1,0 +1,310 @@
+package portfwd
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"sbxnet/netstack/header"
+	"sbxnet/portfwd/spec"
+	"sbxnet/tapdev"
+)
+
+// world is a sandbox with Linux's own TCP/IP inside, a link into it, and a
+// forwarder on the link's other end.
+type world struct {
+	t       *testing.T
+	fwd     *Forwarder
+	link    tapdev.Link
+	sandbox *thread
+	bound   []spec.Bound
+}
+
+const (
+	gateway4, sandbox4 = "10.0.2.2", "10.0.2.100"
+	gateway6, sandbox6 = "fd00::2", "fd00::100"
+)
+
+var (
+	ourMAC   = header.MAC{0x02, 0x5b, 0x78, 0, 0, 1}
+	guestMAC = header.MAC{0x02, 0x5b, 0x78, 0, 0, 2}
+)
+
+type option func(*worldOptions)
+
+type worldOptions struct {
+	Config
+	kind    tapdev.Kind
+	queues  int
+	publish []string
+}
+
+func withConfig(f func(*Config)) option { return func(o *worldOptions) { f(&o.Config) } }
+func publishing(specs ...string) option { return func(o *worldOptions) { o.publish = specs } }
+func queues(n int) option               { return func(o *worldOptions) { o.queues = n } }
+func hostLoopback(o *worldOptions)      { o.HostLoopback = true }
+
+// newWorld makes a sandbox and forwards for it until the test ends. The test
+// fails if that leaves a descriptor or goroutine behind.
+func newWorld(t *testing.T, options ...option) *world {
+	t.Helper()
+	if !haveHost {
+		t.Skip("this machine allows no user and network namespace")
+	}
+	runtime.GC()
+	fds, goroutines := openFiles(t), runtime.NumGoroutine()
+	t.Cleanup(func() { checkNothingLeft(t, fds, goroutines) })
+
+	o := worldOptions{kind: tapdev.Auto, queues: 1}
+	o.Config = Config{
+		IPv4: Addresses{netip.MustParseAddr(gateway4), netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr(sandbox4), netip.MustParsePrefix("10.0.2.0/24")},
+		IPv6: Addresses{netip.MustParseAddr(gateway6), netip.MustParseAddr("fd00::3"), netip.MustParseAddr(sandbox6), netip.MustParsePrefix("fd00::/64")},
+
+		HardwareAddr: ourMAC, SandboxHardwareAddr: guestMAC,
+	}
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	for _, f := range options {
+		f(&o)
+	}
+	w := &world{t: t, sandbox: newThread(t)}
+	var err error
+	w.sandbox.do(func() { w.link, err = openLink(&o) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.link.Close() })
+	o.Link = w.link
+	if len(o.publish) > 0 {
+		specs, err := spec.ParseAll(o.publish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Published, err = spec.Bind(specs); err != nil {
+			t.Fatal(err)
+		}
+		w.bound = o.Published
+	}
+	if w.fwd, err = New(o.Config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.fwd.Close() })
+	if err := w.fwd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	fmt.Fprintf(os.Stderr, "    %s: %s", w.t.Name(), p)
+	return len(p), nil
+}
+
+// openLink is called inside the sandbox.
+func openLink(o *worldOptions) (tapdev.Link, error) {
+	info, files, err := tapdev.Open(tapdev.Options{
+		Kind: o.kind, Name: "tap0", MTU: max(o.MTU, 1500), Queues: o.queues, HardwareAddr: guestMAC[:],
+		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open link: %w", err)
+	}
+	link, err := tapdev.Attach(info, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := configureGuest(); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("configure the sandbox: %w", err)
+	}
+	return link, nil
+}
+
+func configureGuest() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	tap, err := netlink.LinkByName("tap0")
+	if err != nil {
+		return err
+	}
+	for path, value := range map[string]string{
+		"net/ipv6/conf/tap0/accept_dad": "0", "net/ipv6/conf/tap0/accept_ra": "0", "net/ipv4/conf/tap0/route_localnet": "1",
+		"net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratelimit": "0",
+	} {
+		if err := os.WriteFile("/proc/sys/"+path, []byte(value), 0); err != nil {
+			return err
+		}
+	}
+	for _, l := range []netlink.Link{lo, tap} {
+		if err := netlink.LinkSetUp(l); err != nil {
+			return err
+		}
+	}
+	for _, a := range []string{sandbox4 + "/24", sandbox6 + "/64"} {
+		addr, _ := netlink.ParseAddr(a)
+		addr.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(tap, addr); err != nil {
+			return err
+		}
+	}
+	for _, gw := range []string{gateway4, gateway6} {
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: tap.Attrs().Index, Gw: net.ParseIP(gw)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// thread is an operating system thread in a network namespace of its own. What
+// opens sockets inside the sandbox runs there; the sockets may be used anywhere.
+type thread struct{ calls chan func() }
+
+func newThread(t *testing.T) *thread {
+	th := &thread{calls: make(chan func())}
+	started := make(chan error)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		started <- err
+		if err != nil {
+			return
+		}
+		for f := range th.calls {
+			f()
+		}
+	}()
+	if err := <-started; err != nil {
+		t.Fatalf("make the sandbox's namespace: %v", err)
+	}
+	t.Cleanup(func() { close(th.calls); <-ended })
+	return th
+}
+
+func (th *thread) do(f func()) {
+	done := make(chan struct{})
+	th.calls <- func() { defer close(done); f() }
+	<-done
+}
+
+// dial connects from inside the sandbox.
+func (w *world) dial(network, address string) (net.Conn, error) {
+	var c net.Conn
+	var err error
+	w.sandbox.do(func() { c, err = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).Dial(network, address) })
+	if err == nil {
+		w.t.Cleanup(func() { c.Close() })
+	}
+	return c, err
+}
+
+func (w *world) mustDial(network, address string) net.Conn {
+	w.t.Helper()
+	c, err := w.dial(network, address)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(60 * time.Second))
+	return c
+}
+
+// listen listens inside the sandbox.
+func (w *world) listen(network, address string) net.Listener {
+	w.t.Helper()
+	var l net.Listener
+	var err error
+	w.sandbox.do(func() { l, err = net.Listen(network, address) })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func (w *world) listenPacket(network, address string) *net.UDPConn {
+	w.t.Helper()
+	var c net.PacketConn
+	var err error
+	w.sandbox.do(func() { c, err = net.ListenPacket(network, address) })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	return c.(*net.UDPConn)
+}
+
+// hostListen listens on the host, on a free port.
+func hostListen(t *testing.T, host string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func hostListenPacket(t *testing.T, host string) *net.UDPConn {
+	t.Helper()
+	c, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.UDPConn)
+}
+
+func portOf(a net.Addr) string {
+	_, port, _ := net.SplitHostPort(a.String())
+	return port
+}
+
+func openFiles(t *testing.T) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds := make(map[string]string)
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && !strings.HasPrefix(to, "/proc/") {
+			fds[e.Name()] = to
+		}
+	}
+	return fds
+}
+
+// checkNothingLeft waits a little: what the runtime closes in the background is
+// not ours to hurry.
+func checkNothingLeft(t *testing.T, fds map[string]string, goroutines int) {
+	deadline := time.Now().Add(3 * time.Second)
+	for {
+		now := openFiles(t)
+		n := runtime.NumGoroutine()
+		if len(now) <= len(fds)+1 && n <= goroutines { // the runtime's own epoll set comes late
+			return
+		}
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<16)
+			t.Errorf("%d descriptors %v, were %d; %d goroutines, were %d:\n%s",
+				len(now), now, len(fds), n, goroutines, buf[:runtime.Stack(buf, true)])
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
