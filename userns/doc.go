@@ -64,6 +64,8 @@
 //
 // # What this package never does
 //
-// It carries no packet, prints nothing, and decides no exit status but the
+// It isolates the network and nothing else: files, the terminal and, without a
+// PID namespace, the sight of the host's processes are those that the caller has
+// anyway. It carries no packet, prints nothing, and decides no exit status but the
 // command's. It leaves no file, mount or process outside the sandbox.
 package userns

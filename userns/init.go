@@ -39,10 +39,11 @@ type initProcess struct {
 	argv     []string
 	setup    setup
 	conn     *net.UnixConn
-	messages chan message   // from sbxnet; closed when it is gone
-	signals  chan os.Signal // that we got ourselves
-	exited   chan int       // the command's status
-	command  int            // its process ID, 0 before
+	messages chan message     // from sbxnet; closed when it is gone
+	signals  chan os.Signal   // that we got ourselves
+	exited   chan int         // the command's status
+	command  int              // its process ID, 0 before
+	early    []syscall.Signal // forwarded before the command could get them
 	filter   *groupFilter
 	etc      *etcFiles
 }
@@ -144,6 +145,7 @@ func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
 		closeAll(files)
 		return nil, nil, err
 	}
+	leaveToNamespace(info, files)
 	return &info, files, nil
 }
 
@@ -185,9 +187,10 @@ func (p *initProcess) run() int {
 func (p *initProcess) obey(m message) bool {
 	switch m.Op {
 	case opSignal:
-		// Before the command runs a signal is for sbxnet to act on.
-		if p.command != 0 {
-			p.filter.forward(syscall.Signal(m.Number), time.Now())
+		if s := syscall.Signal(m.Number); p.command == 0 {
+			p.early = append(p.early, s)
+		} else {
+			p.filter.forward(s, time.Now())
 		}
 	case opExec:
 		if p.command != 0 {
@@ -199,6 +202,9 @@ func (p *initProcess) obey(m message) bool {
 			return false
 		}
 		p.command = pid
+		for _, s := range p.early {
+			_ = unix.Kill(pid, s)
+		}
 		if sendMessage(p.conn, message{Op: opStarted, Number: pid}) != nil {
 			return false
 		}

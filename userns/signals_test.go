@@ -120,6 +120,17 @@ func TestSignalThatEndsTheCommandIsItsStatus(t *testing.T) {
 	}
 }
 
+func TestSignalBeforeTheCommandStartsIsKeptForIt(t *testing.T) {
+	cfg := unlinked()
+	cfg.Command = []string{"sleep", "1000"}
+	sb := started(t, cfg)
+	must(t, sb.Signal(syscall.SIGINT))
+	must(t, sb.Exec())
+	if status, err := sb.Wait(); status != 128+2 || err != nil {
+		t.Errorf("Wait: %d, %v, want 130", status, err)
+	}
+}
+
 func TestDispositionsAreThoseOfTheCaller(t *testing.T) {
 	out, _ := shell(t, unlinked(), "grep -E '^Sig(Blk|Ign)' /proc/self/status")
 	for line := range strings.Lines(out) {
@@ -241,6 +252,11 @@ func TestTerminalTreatsTheSandboxAsOneJob(t *testing.T) {
 				return n == 2 && strings.Contains(said, "\n")
 			})
 			sbxnet := parentOf(p.init)
+			t.Cleanup(func() { // the hangup that ends other jobs is trapped here
+				if parentOf(p.init) == sbxnet {
+					syscall.Kill(sbxnet, syscall.SIGKILL)
+				}
+			})
 
 			term.typeIn(t, "\x03")
 			until(t, "Ctrl-C arrives", func() bool { return report(path) == "ready INT" })
