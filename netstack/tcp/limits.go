@@ -42,13 +42,14 @@ const (
 	minPMTU6    = 1280 // (RFC 8200 §5)
 	pmtuExpiry  = 10 * time.Minute
 
-	initialRTO = time.Second // RFC 6298 §2.1
-	minRTO     = 200 * time.Millisecond
-	maxRTO     = 120 * time.Second
-	maxRTOMid  = 15 // data retransmissions before giving up, as net.ipv4.tcp_retries2
-	maxSYN     = 6  // SYN retransmissions, as net.ipv4.tcp_syn_retries
-	maxSYNACK  = 5  // SYN-ACK retransmissions, as net.ipv4.tcp_synack_retries
-	maxPersist = 15 // zero-window probes without a window that opens (sockstress)
+	initialRTO       = time.Second // RFC 6298 §2.1
+	minRTO           = 200 * time.Millisecond
+	maxRTO           = 120 * time.Second
+	maxRetries       = 15 // retransmission timeouts before giving up, as net.ipv4.tcp_retries2
+	maxOrphanRetries = 8  // the same when nobody waits any more, as net.ipv4.tcp_orphan_retries
+	maxSYN           = 6  // SYN retransmissions, as net.ipv4.tcp_syn_retries
+	maxSYNACK        = 5  // SYN-ACK retransmissions, as net.ipv4.tcp_synack_retries
+	maxProbes        = 15 // unanswered zero-window probes (sockstress)
 
 	initialWindow = 10 // segments (RFC 6928)
 	dupThreshold  = 3  // RFC 5681 §3.2

@@ -4,6 +4,8 @@ package tcp
 type Stats struct {
 	SegmentsIn, SegmentsOut uint64 // frames, super-segments counted once
 	Retransmits             uint64 // frames
+	ResetsOut               uint64
+	Cookies                 uint64 // SYN cookies given out
 	ActiveOpens             uint64
 	PassiveOpens            uint64
 	Connections             int // now
@@ -16,19 +18,25 @@ type Stats struct {
 // Drops counts segments, or their payload, thrown away, by reason.
 type Drops struct {
 	Malformed    uint64 // header or flags that cannot be
-	OutOfWindow  uint64
-	PAWS         uint64 // RFC 7323 §5
+	OutOfWindow  uint64 // sequence number not acceptable
+	PAWS         uint64 // timestamp too old, or missing (RFC 7323)
 	BadACK       uint64 // acknowledges what was never sent, or what is long past
-	ListenFull   uint64 // accept queue or half-open limit
-	TooMany      uint64 // connection limits
-	Stray        uint64 // no connection, answered with RST or not at all
-	Memory       uint64 // out-of-order data past a bound
-	AfterClose   uint64 // data that nobody will read
 	BadReset     uint64 // RST that was not exactly in sequence
+	ListenFull   uint64 // accept queue full
+	TooMany      uint64 // connection limit
+	HeldOverflow uint64 // held connections at their limit
+	Stray        uint64 // of no connection
+	Memory       uint64 // received data past a bound
+	AfterClose   uint64 // data that nobody will read
 	Unreachable  uint64 // ICMP errors that quote nothing of ours
 	Unresolved   uint64 // no next hop for our segment
-	HeldOverflow uint64
 }
 
 // Stats returns the counters.
-func (e *Engine) Stats() Stats { return Stats{} }
+func (e *Engine) Stats() Stats {
+	s := e.stats
+	s.Connections = len(e.conns)
+	s.TimeWait = len(e.timeWaits.byKey)
+	s.BufferBytes = e.pool.total * chunkSize
+	return s
+}

@@ -1,0 +1,98 @@
+package tcp
+
+import (
+	"sbxnet/netstack/header"
+	"sbxnet/netstack/seq"
+)
+
+// windowShift is the smallest scale with which a buffer of n bytes fits the
+// window field (RFC 7323 §2.2).
+func windowShift(n int) uint8 {
+	shift := uint8(0)
+	for n>>shift > 0xffff && shift < header.MaxWindowScale {
+		shift++
+	}
+	return shift
+}
+
+// bufferEdge is the right edge that the free buffer allows.
+func (c *Conn) bufferEdge() seq.Value {
+	return c.in.base.Add(uint32(c.engine.cfg.ReceiveBuffer))
+}
+
+// storeEdge is where received data is cut off whatever was advertised. The slack
+// is what rounding up to the window's scale can add.
+func (c *Conn) storeEdge() seq.Value {
+	return c.bufferEdge().Add(uint32(1) << c.rcvShift)
+}
+
+// nextEdge is the right edge to advertise now. It never moves back (RFC 9293
+// §3.8.6.2.2), and forward only by a segment or half the buffer (the
+// receiver's silly window avoidance, RFC 9293 §3.8.6.2.2).
+func (c *Conn) nextEdge() seq.Value {
+	want := c.bufferEdge()
+	step := min(c.engine.cfg.ReceiveBuffer/2, c.rcvMSS)
+	if int(want.Diff(c.rcvAdv)) < step {
+		return c.rcvAdv
+	}
+	return want
+}
+
+// selectWindow returns the window field for a segment that goes out now, and
+// notes the right edge it promises.
+func (c *Conn) selectWindow() uint16 {
+	size := c.nextEdge().Diff(c.rcvNxt)
+	if size <= 0 {
+		return 0
+	}
+	unit := int32(1) << c.rcvShift
+	field := size >> c.rcvShift
+	if c.rcvNxt.Add(uint32(field << c.rcvShift)).LessThan(c.rcvAdv) {
+		field = (size + unit - 1) >> c.rcvShift
+	}
+	field = min(field, 0xffff)
+	c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt.Add(uint32(field<<c.rcvShift)))
+	return uint16(field)
+}
+
+// windowUpdateDue reports whether the peer should hear that the window has
+// opened: by a quarter of the buffer, or at all when it has next to nothing.
+func (c *Conn) windowUpdateDue() bool {
+	if c.finReceived {
+		return false
+	}
+	opened := int(c.nextEdge().Diff(c.rcvAdv))
+	if opened <= 0 {
+		return false
+	}
+	left := int(c.rcvAdv.Diff(c.rcvNxt))
+	return opened >= c.engine.cfg.ReceiveBuffer/4 || left < 2*c.rcvMSS
+}
+
+// updateSendWindow takes the peer's window if the segment is not older than the
+// one the last window came from (RFC 9293 §3.10.7.4, fifth). s.ack has been
+// checked against SND.NXT.
+func (c *Conn) updateSendWindow(s *segment) {
+	if s.ack.LessThan(c.sndUna) {
+		return
+	}
+	newer := c.sndWl1.LessThan(s.seq) ||
+		c.sndWl1 == s.seq && c.sndWl2.LessThanEq(s.ack)
+	if !newer {
+		return
+	}
+	wnd := uint32(s.wnd) << c.sndShift
+	c.sndWl1, c.sndWl2 = s.seq, s.ack
+	if wnd == c.sndWnd {
+		return
+	}
+	if wnd > c.sndWnd {
+		c.markDirty() // there may be data that waited for this
+	}
+	c.sndWnd = wnd
+	c.maxSndWnd = max(c.maxSndWnd, wnd)
+	if wnd > 0 {
+		c.persistBackoff = 0
+		c.cancel(timerPersist)
+	}
+}
