@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"sbxnet/portfwd/spec"
+	"sbxnet/tapdev"
+	"sbxnet/userns"
+)
+
+const (
+	// demoPort is where the demo's page is served in the sandbox.
+	demoPort = 80
+	// reportInterval is how often the host tries what only it can try.
+	reportInterval = 3 * time.Second
+)
+
+// runDemo is `sbxnet demo`: a sandbox around this same executable, published
+// on a free port of the host's loopback.
+func (p *program) runDemo() error {
+	log := newLogger(p.stderr, "text", slog.LevelInfo)
+	task, hostSide, err := newDemoTask()
+	if err != nil {
+		return err
+	}
+	defer hostSide.Close()
+	go greet(hostSide, task.hostGreeting())
+	s := demoSettings()
+	if s.Env, err = task.environment(); err != nil {
+		return err
+	}
+	r, err := start(s, log, nil)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.exec(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go reportClosedPort(ctx, task, r.published[0].Host)
+	p.announce(r.published)
+	return r.wait()
+}
+
+// demoSettings are those of a plain `sbxnet run -p 80 -- THIS demo-server`.
+func demoSettings() *settings {
+	return &settings{
+		Publish: []spec.Spec{{Protocol: spec.TCP, Port: demoPort, Count: 1}},
+		Network: userns.NetworkSandbox, UserMap: userns.MapSingle, IPv6: true, NetRaw: true,
+		Hostname: "sandbox",
+		Link: tapdev.Options{
+			Kind: tapdev.Auto, Name: interfaceName, MTU: 1500, Queues: 1,
+			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
+		},
+		Command: []string{"/proc/self/exe", demoServerCommand},
+	}
+}
+
+// newDemoTask opens the listener on the host's loopback that the sandbox must
+// not reach, and chooses a port that is free on the host for the sandbox to
+// listen on unpublished.
+func newDemoTask() (demoTask, net.Listener, error) {
+	hostSide, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return demoTask{}, nil, fmt.Errorf("demo: listen on the host's loopback: %w", err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		hostSide.Close()
+		return demoTask{}, nil, fmt.Errorf("demo: find a free port: %w", err)
+	}
+	defer free.Close()
+	return demoTask{
+		Token:      rand.Text(),
+		Mark:       rand.Text(),
+		HostPort:   portOf(hostSide),
+		ClosedPort: portOf(free),
+		Outside:    whoami(),
+	}, hostSide, nil
+}
+
+func portOf(l net.Listener) uint16 { return uint16(l.Addr().(*net.TCPAddr).Port) }
+
+func whoami() string {
+	u, err := user.Current()
+	if err != nil {
+		return fmt.Sprint(os.Getuid())
+	}
+	return fmt.Sprintf("%s (%s)", u.Uid, u.Username)
+}
+
+// environment is this process's, with the task.
+func (t demoTask) environment() ([]string, error) {
+	text, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("demo: %w", err)
+	}
+	return append(os.Environ(), demoEnv+"="+string(text)), nil
+}
+
+// announce prints where the page is.
+func (p *program) announce(published []spec.Bound) {
+	fmt.Fprint(p.stdout, "\nA web server is running in a network of its own. Look at it from this machine:\n\n")
+	for _, b := range published {
+		fmt.Fprintf(p.stdout, "    http://%s\n", b.Host)
+	}
+	fmt.Fprint(p.stdout, "\nCtrl-C ends it and leaves nothing behind.\n")
+}
+
+// reportClosedPort keeps trying the port that is not published, and tells the
+// server in the sandbox, by way of the port that is.
+func reportClosedPort(ctx context.Context, task demoTask, server netip.AddrPort) {
+	client := &http.Client{Timeout: reportInterval}
+	wait := 100 * time.Millisecond // the server may still be starting
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if sendReport(ctx, client, task, server) == nil {
+			wait = reportInterval
+		}
+	}
+}
+
+func sendReport(ctx context.Context, client *http.Client, task demoTask, server netip.AddrPort) error {
+	body, err := json.Marshal(closedPortCheck(ctx, task))
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+server.String()+"/report", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", task.Token)
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("report: %s", strings.ToLower(resp.Status))
+	}
+	return nil
+}

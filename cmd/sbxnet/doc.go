@@ -1,0 +1,19 @@
+// Command sbxnet gives a command a network of its own, without privilege: a
+// user and network namespace, a link into it, and a TCP/IP stack on the other
+// end that carries the sandbox's traffic over ordinary host sockets.
+//
+//	sbxnet run -p 8080:80 -- ./server
+//
+// This package is commands, flags and printing. A run goes through these
+// stations, and whatever fails undoes the ones before it:
+//
+//	flags.go    what may be typed
+//	settings.go what was typed, checked; nothing is started yet
+//	plan.go     the sandbox's addresses, out of the way of the host's routes
+//	name.go     the lock behind --name
+//	run.go      publish, start, attach, forward, execute, wait, close
+//	publish.go  the lines that say where a port is reached
+//
+// doctor.go asks the rooms below what this machine allows, and demo*.go is a
+// sandbox around this same executable, whose page shows what the sandbox sees.
+package main

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Exit statuses of sbxnet's own, as of chroot, env and the container tools.
+// Any other is the command's.
+const (
+	exitOK = 0
+	// exitDoctor: doctor found something essential missing.
+	exitDoctor = 1
+	// exitFailure: sbxnet itself failed, or refused what it was told.
+	exitFailure = 125
+	// exitNotExecutable: CMD was found and cannot be executed.
+	exitNotExecutable = 126
+	// exitNotFound: CMD was not found.
+	exitNotFound = 127
+)
+
+// A statusError carries the status to exit with. With a nil Err it ends the
+// program silently: the command's own status is not an error of ours.
+type statusError struct {
+	Status int
+	Err    error
+}
+
+func (e *statusError) Error() string {
+	if e.Err == nil {
+		return "exit status " + strconv.Itoa(e.Status)
+	}
+	return e.Err.Error()
+}
+
+func (e *statusError) Unwrap() error { return e.Err }
+
+// usagef makes the error for input that is refused.
+func usagef(format string, args ...any) error {
+	return &statusError{Status: exitFailure, Err: fmt.Errorf(format, args...)}
+}
+
+// exitStatus is what to exit with on err, and what to print before, if
+// anything. What is printed is always one line: an error may quote a hostile
+// flag value, or come from a library that likes paragraphs.
+func exitStatus(err error) (status int, line string) {
+	if err == nil {
+		return exitOK, ""
+	}
+	status = exitFailure
+	var s *statusError
+	if errors.As(err, &s) {
+		if s.Err == nil {
+			return s.Status, ""
+		}
+		status = s.Status
+	}
+	return status, "sbxnet: " + oneLine(err.Error())
+}
+
+// oneLine replaces what would break a line or move a terminal's cursor.
+func oneLine(s string) string {
+	s = strings.TrimSpace(s)
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' || r == '\t' {
+			return ' '
+		}
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// shown is a flag value as a message quotes it: as typed where that is
+// readable, in quotation marks where it is empty or has blanks in it.
+func shown(value string) string {
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) }) {
+		return strconv.Quote(value)
+	}
+	return value
+}

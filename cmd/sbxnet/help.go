@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+const appHelp = `sbxnet gives a command its own network, without privilege.
+
+  sbxnet run [flags] [--] [CMD [ARG...]]   run CMD (default: $SHELL) in a sandbox
+  sbxnet demo                              see one at work in a browser
+  sbxnet doctor                            what this machine allows, and how to mend it
+  sbxnet version                           which sbxnet this is
+
+  sbxnet run -p 8080:80 -- ./server        localhost:8080 is the sandbox's port 80
+  sbxnet run --network none -- make test   no network at all
+
+"sbxnet run --help" lists the flags.
+`
+
+const runHelpHead = `sbxnet run [flags] [--] [CMD [ARG...]] runs CMD (default: $SHELL) with a network of its own.
+
+It reaches whatever the host reaches, except the host's loopback. Nothing reaches
+it but the ports that -p names. Flags after CMD are CMD's.
+
+  sbxnet run -p 8080:80 -- ./server              localhost:8080 -> port 80
+  sbxnet run -p 0.0.0.0:5353:53/udp -- ./dns     from other machines too
+  sbxnet run -p 80 -- ./server                   a free host port, printed
+  sbxnet run --network none -- ./untrusted       no network
+  sbxnet run --mtu 65520 --pcap out.pcapng -- sh
+
+The exit status is CMD's, 128+n for signal n, 125 if sbxnet itself fails,
+126 if CMD cannot be executed, 127 if it is not found.
+`
+
+// runHelp is the help text of run, with the flags in the groups that
+// runFlags has them in.
+func runHelp() string {
+	var b strings.Builder
+	b.WriteString(runHelpHead)
+	group := ""
+	for _, f := range runFlags() {
+		if g := f.(cli.CategorizableFlag).GetCategory(); g != group {
+			group = g
+			fmt.Fprintf(&b, "\n%s\n", group)
+		}
+		b.WriteString(flagHelp(f.(cli.DocGenerationFlag)))
+	}
+	return b.String()
+}
+
+// flagHelp is one line, or two where the flag's own part is long.
+func flagHelp(f cli.DocGenerationFlag) string {
+	const column = 28
+	value, usage := unquoteUsage(f.GetUsage())
+	names := "      --" + f.Names()[0]
+	if len(f.Names()) > 1 {
+		names = "  -" + f.Names()[1] + ", --" + f.Names()[0]
+	}
+	if f.TakesValue() {
+		names += " " + value
+	} else if f.GetDefaultText() == "true" {
+		usage += "; on unless --" + f.Names()[0] + "=false"
+	}
+	if d := strings.Trim(f.GetDefaultText(), `"`); f.TakesValue() && d != "" {
+		usage += " (default: " + d + ")"
+	}
+	if len(names)+2 > column {
+		return names + "\n" + strings.Repeat(" ", column) + usage + "\n"
+	}
+	return fmt.Sprintf("%-*s%s\n", column, names, usage)
+}
+
+// unquoteUsage takes the name of the flag's value, in backquotes, out of its
+// usage.
+func unquoteUsage(usage string) (value, rest string) {
+	before, after, found := strings.Cut(usage, "`")
+	if !found {
+		return "", usage
+	}
+	value, after, _ = strings.Cut(after, "`")
+	return value, before + value + after
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"sbxnet/portfwd/dns"
+	"sbxnet/userns"
+)
+
+func TestErrorsAreOneLine(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		line   string
+	}{
+		{nil, 0, ""},
+		{errors.New("open it: no"), exitFailure, "sbxnet: open it: no"},
+		{errors.New("two\nlines\x1b[31m\n"), exitFailure, "sbxnet: two lines?[31m"},
+		{fmt.Errorf("run: %w", &statusError{Status: exitNotFound, Err: errors.New("gone")}), exitNotFound, "sbxnet: run: gone"},
+		{&statusError{Status: 7}, 7, ""},
+	} {
+		if status, line := exitStatus(c.err); status != c.status || line != c.line {
+			t.Errorf("%v: %d %q", c.err, status, line)
+		}
+	}
+}
+
+func TestTextLogIsForPeople(t *testing.T) {
+	var b bytes.Buffer
+	log := newLogger(&b, "text", slog.LevelInfo)
+	log.Debug("unseen")
+	log.Info("moved")
+	log.With("link", "tap0").WithGroup("g").Warn("slow\nlink", "mtu", 1500, slog.Group("in", "a", "b c"))
+	want := "sbxnet: moved\nsbxnet: warning: slow link (link=tap0 g.mtu=1500 g.in.a=\"b c\")\n"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+func TestPacketsAreLoggedAtAnyLevel(t *testing.T) {
+	var b bytes.Buffer
+	newPacketLogger(&b, "text").Debug("< ARP")
+	if b.String() != "sbxnet: < ARP\n" {
+		t.Errorf("%q", b.String())
+	}
+}
+
+func TestJSONLogIsJSON(t *testing.T) {
+	var b bytes.Buffer
+	newLogger(&b, "json", slog.LevelInfo).Warn("slow", "mtu", 1500)
+	var got struct {
+		Level, Msg string
+		MTU        int
+	}
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Msg != "slow" || got.MTU != 1500 || got.Level != "WARN" {
+		t.Errorf("%q: %+v, %v", b.String(), got, err)
+	}
+}
+
+func TestANameIsTakenOnceAndGivenBack(t *testing.T) {
+	name := fmt.Sprintf("test-%d", os.Getpid())
+	lock, err := lockName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = lockName(name)
+	status, line := exitStatus(err)
+	if want := fmt.Sprintf("--name %s: taken by a running sandbox (sbxnet, pid %d)", name, os.Getpid()); status != exitFailure || !strings.Contains(line, want) {
+		t.Errorf("second: status %d, %q, want %q", status, line, want)
+	}
+	if other, err := lockName(name + "x"); err != nil {
+		t.Errorf("another name: %v", err)
+	} else {
+		other.Close()
+	}
+	lock.Close()
+	again, err := lockName(name)
+	if err != nil {
+		t.Fatalf("after Close: %v", err)
+	}
+	again.Close()
+}
+
+func TestFilesOfTheSandbox(t *testing.T) {
+	p := plan{V4: layout(defaultCIDR4, sandboxOffset4), V6: layout(defaultCIDR6, sandboxOffset6)}
+	host := dns.ParseConf([]byte("nameserver 127.0.0.53\nsearch example.test\noptions ndots:2\n"))
+	const hosts = "127.0.0.1 localhost\n"
+	for _, c := range []struct {
+		s           settings
+		p           plan
+		resolv, etc string
+	}{
+		{settings{Network: userns.NetworkSandbox}, p, "nameserver 10.0.2.3\nnameserver fd00::3\nsearch example.test\noptions ndots:2\n", hosts},
+		{settings{Network: userns.NetworkSandbox, DNS: dnsChoice{None: true}}, p, "# this sandbox has no name server (--dns none)\n", hosts},
+		{settings{Network: userns.NetworkSandbox, Hostname: "web", DNS: dnsChoice{Upstream: netip.MustParseAddrPort("9.9.9.9:53")}}, plan{V4: p.V4},
+			"nameserver 10.0.2.3\nsearch example.test\noptions ndots:2\n", "10.0.2.100\tweb\n" + hosts},
+		{settings{Network: userns.NetworkNone, Hostname: "web"}, plan{}, "# this sandbox has no name server (--network none)\n", "127.0.0.1\tweb\n" + hosts},
+		{settings{Network: userns.NetworkHost}, plan{}, "", hosts},
+	} {
+		if got := c.s.resolvConf(c.p, host); got != c.resolv {
+			t.Errorf("%+v: resolv.conf %q, want %q", c.s, got, c.resolv)
+		}
+		if got := c.s.hostsFile(c.p, hosts); got != c.etc {
+			t.Errorf("%+v: hosts %q, want %q", c.s, got, c.etc)
+		}
+	}
+	if got := (&settings{}).hostsFile(plan{}, ""); !strings.Contains(got, "localhost") {
+		t.Errorf("without a hosts file on the host: %q", got)
+	}
+}
+
+func TestDoctorsVerdict(t *testing.T) {
+	ok, bad := finding{Name: "tap link", Status: "ok"}, finding{Name: "tap link", Status: "missing"}
+	packet := finding{Name: "packet link", Status: "ok"}
+	if !hasLink([]finding{bad, packet}) || !hasLink([]finding{ok}) || hasLink([]finding{bad}) || hasLink(nil) {
+		t.Error("one kind of link is enough, and none is not")
+	}
+	if !essentials([]finding{ok, {Status: "degraded"}}) || essentials([]finding{ok, bad}) {
+		t.Error("degraded is good enough, missing is not")
+	}
+	f := finding{Name: "AppArmor", Status: "missing", Detail: "says no", Fix: "sudo allow"}
+	same := &userns.Unavailable{Feature: "AppArmor", Cause: "says no", Fix: "sudo allow"}
+	if f.String() != same.Error() {
+		t.Errorf("doctor says %q where run says %q", f, same)
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"sbxnet/portfwd/spec"
+	"sbxnet/userns"
+)
+
+// runSandbox is `sbxnet run`: it returns when the command has ended and
+// nothing of the sandbox is left.
+func (p *program) runSandbox(s *settings) error {
+	log := newLogger(p.stderr, s.LogFormat, s.logLevel())
+	r, err := start(s, log, newPacketLogger(p.stderr, s.LogFormat))
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.exec(); err != nil {
+		return err
+	}
+	if !s.Quiet {
+		for _, line := range spec.Lines(r.published) {
+			fmt.Fprintln(p.stderr, line)
+		}
+	}
+	return r.wait()
+}
+
+// logLevel is --log-level; -q leaves notices out.
+func (s *settings) logLevel() slog.Level {
+	if s.Quiet && s.LogLevel == slog.LevelInfo {
+		return slog.LevelWarn
+	}
+	return s.LogLevel
+}
+
+// A running is one sandbox with all that belongs to it on the host.
+type running struct {
+	settings *settings
+	log      *slog.Logger
+	// packetLog is for --log-packets, whatever --log-level is.
+	packetLog *slog.Logger
+	plan      plan
+	published []spec.Bound
+	sandbox   *userns.Sandbox
+	// ended is closed when the sandbox has ended or is about to.
+	ended chan struct{}
+	// undo closes, last first, what was opened.
+	undo []func() error
+}
+
+// start brings everything up but the command. On an error it has undone what
+// it did.
+func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
+	r := &running{settings: s, log: log, packetLog: packetLog, ended: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	for _, step := range []func() error{r.lockName, r.chooseAddresses, r.publish, r.startSandbox, r.forward} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *running) onClose(f func() error) { r.undo = append(r.undo, f) }
+
+// close ends what is still there. It is called once.
+func (r *running) close() {
+	close(r.ended)
+	for i := len(r.undo) - 1; i >= 0; i-- {
+		if err := r.undo[i](); err != nil {
+			r.log.Warn(err.Error())
+		}
+	}
+	r.undo = nil
+}
+
+func (r *running) lockName() error {
+	lock, err := lockName(r.settings.Name)
+	if err != nil {
+		return err
+	}
+	r.onClose(lock.Close)
+	return nil
+}
+
+func (r *running) chooseAddresses() error {
+	s := r.settings
+	if s.Network != userns.NetworkSandbox {
+		return nil
+	}
+	host, err := hostPrefixes()
+	if err != nil {
+		r.log.Warn("cannot tell whether the sandbox's addresses collide with the host's: " + err.Error())
+	}
+	r.plan, err = planAddresses(planRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
+	for _, notice := range r.plan.Notices {
+		r.log.Info(notice)
+	}
+	return err
+}
+
+func (r *running) publish() error {
+	bound, err := spec.Bind(r.settings.Publish)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	r.published = bound
+	r.onClose(func() error { spec.CloseAll(r.published); return nil })
+	return nil
+}
+
+func (r *running) startSandbox() error {
+	sb, err := userns.Start(r.sandboxConfig())
+	if err != nil {
+		return err
+	}
+	r.sandbox = sb
+	r.onClose(sb.Close)
+	return nil
+}
+
+func (r *running) sandboxConfig() userns.Config {
+	s := r.settings
+	c := userns.Config{
+		Command:      s.Command,
+		Env:          s.Env,
+		UserMap:      s.UserMap,
+		Network:      s.Network,
+		Hostname:     s.Hostname,
+		PIDNamespace: s.PIDNamespace,
+		NetRaw:       s.NetRaw,
+		Hosts:        s.hostsFile(r.plan, hostHosts()),
+		ResolvConf:   s.resolvConf(r.plan, hostResolvers(r.log)),
+		Log:          r.log,
+	}
+	if s.Network != userns.NetworkSandbox {
+		return c
+	}
+	c.Link = s.Link
+	c.Link.HardwareAddr = net.HardwareAddr(sandboxMAC[:])
+	for _, f := range r.plan.families() {
+		c.Addresses = append(c.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
+		c.Gateways = append(c.Gateways, f.Gateway)
+	}
+	return c
+}
+
+// exec starts the command.
+func (r *running) exec() error {
+	r.onClose(stopper(r.sandbox.ForwardSignals()))
+	err := r.sandbox.Exec()
+	var failed *userns.ExecError
+	if errors.As(err, &failed) {
+		return &statusError{Status: failed.Status, Err: err}
+	}
+	return err
+}
+
+func stopper(stop func()) func() error {
+	return func() error { stop(); return nil }
+}
+
+// wait returns when the command has ended, its status as an error unless it is
+// zero.
+func (r *running) wait() error {
+	status, err := r.sandbox.Wait()
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return &statusError{Status: status}
+	}
+	return nil
+}
