@@ -35,6 +35,7 @@ type Sandbox struct {
 	info  tapdev.Info
 	files []*os.File
 	pidNS bool
+	notes int // received
 
 	mu         sync.Mutex
 	commandPID int
@@ -184,18 +185,22 @@ func (sb *Sandbox) prepare(maps idMaps) error {
 	return nil
 }
 
-// next returns init's next message that is not a note.
+// next returns init's next message that is not a note. The command has every
+// capability over init, so what comes is to be distrusted.
 func (sb *Sandbox) next() (message, []*os.File, error) {
 	for {
 		m, files, err := receiveMessage(sb.conn)
 		if err != nil {
 			return message{}, nil, sb.died(err)
 		}
+		m.Text, m.Label = printable(m.Text), printable(m.Label)
 		if m.Op != opNote {
 			return m, files, nil
 		}
 		closeAll(files)
-		sb.log.Warn(m.Text)
+		if sb.notes++; sb.notes <= maxNotes {
+			sb.log.Warn(m.Text)
+		}
 	}
 }
 
@@ -274,7 +279,7 @@ func (sb *Sandbox) wait() (int, error) {
 		return StatusFailed, explainSetup("/", m)
 	}
 	<-sb.done
-	return m.Number, nil
+	return m.Number & 0xff, nil
 }
 
 // PID is the process ID of the sandbox's first process.

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +68,26 @@ type message struct {
 
 // maxMessage bounds a datagram; what is sent is far below it.
 const maxMessage = 64 << 10
+
+// maxNotes bounds the log lines that one sandbox causes, and maxText their
+// length in bytes.
+const (
+	maxNotes = 100
+	maxText  = 1024
+)
+
+// printable makes a text from inside fit for a log and a terminal.
+func printable(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
 
 // maxMessageFiles is the kernel's own limit (SCM_MAX_FD, net/scm.h).
 const maxMessageFiles = 253
