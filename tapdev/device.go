@@ -142,10 +142,22 @@ func (d *device) Queues() []Queue {
 	return qs
 }
 
+// maxSuper is the longest super-segment that the kernel takes, in bytes with the
+// Ethernet header. A veth device takes what is shorter than its gso_max_size of
+// 65536, and a packet socket drops what would have to be cut before the device
+// (gso_features_check, __dev_direct_xmit in net/core/dev.c). A TAP takes what IP
+// can express.
+func (i Info) maxSuper() int {
+	if i.Kind == Packet {
+		return 65535
+	}
+	return ethernetLen + 65535
+}
+
 // Capabilities implements [Link].
 func (d *device) Capabilities() frame.Capabilities {
 	if d.info.SoftwareGSO {
-		return frame.Capabilities{TSO4: true, TSO6: true, USO: true, MaxFrame: ethernetLen + 65535}
+		return frame.Capabilities{TSO4: true, TSO6: true, USO: true, MaxFrame: d.info.maxSuper()}
 	}
 	k := d.kernel.Load()
 	c := frame.Capabilities{
@@ -153,7 +165,7 @@ func (d *device) Capabilities() frame.Capabilities {
 		MaxFrame: ethernetLen + d.info.MTU,
 	}
 	if c.TSO4 || c.TSO6 || c.USO {
-		c.MaxFrame = ethernetLen + 65535
+		c.MaxFrame = d.info.maxSuper()
 	}
 	return c
 }

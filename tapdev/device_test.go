@@ -52,7 +52,7 @@ func TestKernelOffersAllOffloads(t *testing.T) {
 			info, l := openLink(t, o)
 			t.Logf("%+v", info)
 			c := l.Capabilities()
-			if !c.TSO4 || !c.TSO6 || !c.USO || c.MaxFrame != 65535+14 {
+			if !c.TSO4 || !c.TSO6 || !c.USO || c.MaxFrame < 65535 {
 				t.Errorf("capabilities %+v", c)
 			}
 			if info.Kind != kind || !info.VnetHeader || !info.KernelTSO {

@@ -47,6 +47,17 @@ func newWorld(t *testing.T, o Options) *world {
 			netlink.LinkDel(l)
 		}
 	})
+	setAddresses(t, o)
+	w := &world{t: t, info: info, link: l}
+	if o.MTU >= 1280 {
+		w.awaitIPv6()
+	}
+	return w
+}
+
+// setAddresses brings the kernel's end up.
+func setAddresses(t *testing.T, o Options) {
+	t.Helper()
 	dev, err := netlink.LinkByName(o.Name)
 	check(t, err)
 	for _, a := range []netip.Prefix{netip.PrefixFrom(their4, 24), netip.PrefixFrom(their6, 64)} {
@@ -71,11 +82,6 @@ func newWorld(t *testing.T, o Options) *world {
 	if got := dev.Attrs(); got.MTU != o.MTU || got.HardwareAddr.String() != theirMAC.String() {
 		t.Errorf("interface has MTU %d and address %s", got.MTU, got.HardwareAddr)
 	}
-	w := &world{t: t, info: info, link: l}
-	if o.MTU >= 1280 {
-		w.awaitIPv6()
-	}
-	return w
 }
 
 // awaitIPv6 sends echo requests until the kernel answers: it puts an IPv6

@@ -23,7 +23,7 @@ const MaxQueues = 64
 // thread, which needs CAP_NET_ADMIN there (and CAP_NET_RAW for the packet
 // link). It sets MTU, hardware address and queue length, finds out by trying
 // what the kernel offloads, and leaves the interface down. Kind Auto takes the
-// packet link where /dev/net/tun cannot be opened, and notes that.
+// packet link where a TAP cannot be opened, and notes why.
 //
 // It returns one descriptor per queue, for [Attach]. The device lives as long
 // as its descriptors (TAP) or its namespace (packet). On an error nothing is
@@ -38,13 +38,22 @@ func Open(opts Options) (Info, []*os.File, error) {
 	case Packet:
 		return openPacket(opts)
 	}
+	return openAuto(opts)
+}
+
+// openAuto opens a TAP, or where that fails for whatever reason the packet link.
+func openAuto(o Options) (Info, []*os.File, error) {
 	reason := tunUsable()
 	if reason == nil {
-		return openTAP(opts)
+		info, files, err := openTAP(o)
+		if err == nil {
+			return info, files, nil
+		}
+		reason = err
 	}
-	info, files, err := openPacket(opts)
+	info, files, err := openPacket(o)
 	if err != nil {
-		return info, nil, fmt.Errorf("%w (packet link tried because %w)", err, reason)
+		return Info{}, nil, fmt.Errorf("%w (and no TAP: %w)", err, reason)
 	}
 	info.Notes = append(info.Notes, fmt.Sprintf("packet link (veth) instead of TAP: %v", reason))
 	return info, files, nil

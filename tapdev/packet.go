@@ -125,7 +125,8 @@ func prepareSocket(fd int, info Info, ifindex int) error {
 		}
 	}
 	// Best effort: before Linux 4.20 our own frames do not come back as long as
-	// there is one socket only.
+	// there is one socket only. Without PACKET_QDISC_BYPASS frames are lost, and
+	// not counted, until the kernel has noticed that the other end is up.
 	unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
 	addr := &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL), Ifindex: ifindex}

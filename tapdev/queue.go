@@ -25,24 +25,40 @@ type queue struct {
 	dev  *device
 	fd   int
 	vnet int // bytes of virtio header in front of each frame
+	// maxSuper is the longest super-segment that the kernel takes, in bytes.
+	maxSuper int
 
 	ring [ringSize][]byte
 
 	write     func(fd int, iov []unix.Iovec) unix.Errno // writev, but in tests
 	iov       []unix.Iovec                              // reused for every writev
+	iovHigh   int                                       // the most of it that was used in this batch
 	vnetTx    [virtio.Size]byte
 	headerTx  [frame.MaxHeader]byte
 	linear    []byte // for frames whose headers are not in one piece
 	splitter  gso.Splitter
 	coalescer gso.Coalescer
 	kept      backlog
+	wrote     txCount // not yet in the counters below
 
 	rxFrames, rxBytes, rxMalformed atomic.Uint64
 	txFrames, txBytes, txDropped   atomic.Uint64
 }
 
+// txCount gathers what Write and Flush count, so that the atomic counters are
+// stored to once a batch.
+type txCount struct{ frames, bytes, dropped uint64 }
+
+// publish moves what was gathered to the counters.
+func (q *queue) publish() {
+	add(&q.txFrames, q.wrote.frames)
+	add(&q.txBytes, q.wrote.bytes)
+	add(&q.txDropped, q.wrote.dropped)
+	q.wrote = txCount{}
+}
+
 func newQueue(d *device, fd int) *queue {
-	q := &queue{dev: d, fd: fd, vnet: d.info.vnetLen(), write: writev}
+	q := &queue{dev: d, fd: fd, vnet: d.info.vnetLen(), maxSuper: d.info.maxSuper(), write: writev}
 	q.iov = make([]unix.Iovec, 0, 2+2*gso.MaxSegments)
 	size := ethernetLen + d.info.MTU
 	if q.vnet > 0 {

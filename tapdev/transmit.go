@@ -27,6 +27,18 @@ func (q *queue) Write(out []frame.Frame) error {
 			return err
 		}
 	}
+	ok := q.writeAll(out)
+	q.publish()
+	clear(q.iov[:q.iovHigh]) // let go of the payload
+	q.iovHigh = 0
+	if !ok {
+		return fmt.Errorf("write link %s: the device is gone", q.dev.info.Name)
+	}
+	return nil
+}
+
+// writeAll sends the frames and reports whether the device is still there.
+func (q *queue) writeAll(out []frame.Frame) bool {
 	for len(out) > 0 {
 		n := 1
 		if len(out) > 1 && q.dev.info.GRO {
@@ -39,19 +51,18 @@ func (q *queue) Write(out []frame.Frame) error {
 			v = q.sendOne(&out[0])
 		}
 		if v == gone {
-			return fmt.Errorf("write link %s: the device is gone", q.dev.info.Name)
+			return false
 		}
 		out = out[n:]
 	}
-	clear(q.iov[:cap(q.iov)]) // let go of the payload
-	return nil
+	return true
 }
 
 // joinable says which frames are worth coalescing now: those that the kernel
 // takes joined.
 func (q *queue) joinable() gso.Kinds {
 	k := q.dev.kernel.Load()
-	return gso.Kinds{TCPv4: k&kernelTSO4 != 0, TCPv6: k&kernelTSO6 != 0, UDP: k&kernelUSO != 0}
+	return gso.Kinds{TCPv4: k&kernelTSO4 != 0, TCPv6: k&kernelTSO6 != 0, UDP: k&kernelUSO != 0, MaxFrame: q.maxSuper}
 }
 
 // sendJoined sends the super-segment that the coalescer made of the frames, and
@@ -92,7 +103,7 @@ func (q *queue) sendOne(f *frame.Frame) verdict {
 		return q.sendSegment(f)
 	}
 	work, what := gsoWork(f.GSOType)
-	if q.dev.kernel.Load()&work != 0 {
+	if q.dev.kernel.Load()&work != 0 && f.Len() <= q.maxSuper {
 		if v := q.sendPieces(f); v != refused {
 			return v
 		}
@@ -207,14 +218,14 @@ func (q *queue) addIov(b []byte) {
 // emit writes what is in iov, n frames with that many bytes, and counts it. It
 // is kept where the device is full and the queueing discipline says so.
 func (q *queue) emit(n, bytes uint64) verdict {
+	q.iovHigh = max(q.iovHigh, len(q.iov))
 	if q.kept.frames() > 0 {
 		return q.keep(n, bytes)
 	}
-	errno := q.write(q.fd, q.iov)
-	switch errno {
+	switch q.write(q.fd, q.iov) {
 	case 0:
-		add(&q.txFrames, n)
-		add(&q.txBytes, bytes)
+		q.wrote.frames += n
+		q.wrote.bytes += bytes
 		return sent
 	case unix.EAGAIN, unix.ENOBUFS, unix.EINTR, unix.ENOMEM:
 		return q.keep(n, bytes)
@@ -228,7 +239,7 @@ func (q *queue) emit(n, bytes uint64) verdict {
 }
 
 func (q *queue) drop(n uint64) verdict {
-	add(&q.txDropped, n)
+	q.wrote.dropped += n
 	return lost
 }
 
@@ -242,14 +253,15 @@ func (q *queue) keep(n, bytes uint64) verdict {
 
 // Flush implements [Queue].
 func (q *queue) Flush() (pending bool, err error) {
+	defer q.publish()
 	for q.kept.frames() > 0 {
 		k := q.kept.front()
 		q.iov = q.iov[:0]
 		q.addIov(k.bytes)
 		switch errno := q.write(q.fd, q.iov); errno {
 		case 0:
-			add(&q.txFrames, k.frames)
-			add(&q.txBytes, k.length)
+			q.wrote.frames += k.frames
+			q.wrote.bytes += k.length
 		case unix.EAGAIN, unix.ENOBUFS, unix.EINTR, unix.ENOMEM:
 			return true, nil
 		case unix.EBADFD, unix.EBADF, unix.ENODEV, unix.ENXIO:

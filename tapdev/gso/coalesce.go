@@ -12,7 +12,12 @@ import (
 const MaxSegments = 64
 
 // Kinds says what may be joined: what the receiver can cut again.
-type Kinds struct{ TCPv4, TCPv6, UDP bool }
+type Kinds struct {
+	TCPv4, TCPv6, UDP bool
+	// MaxFrame is the longest frame to make, in bytes with the Ethernet header;
+	// 0 leaves it to IP, which has room for 65535 bytes behind that.
+	MaxFrame int
+}
 
 // Coalescer joins segments of one flow that follow each other. The zero value
 // is ready.
@@ -37,21 +42,24 @@ func (c *Coalescer) Join(frames []frame.Frame, kinds Kinds) int {
 	default:
 		return 1
 	}
-	n, total := run(frames, kind)
+	n, total := run(frames, kind, kinds.MaxFrame)
 	if n > 1 {
 		c.build(frames[:n], kind, total)
 	}
 	return n
 }
 
-// run counts the frames that belong together and their payload.
-func run(frames []frame.Frame, kind frame.GSOType) (n, total int) {
+// run counts the frames that belong together and their payload, in bytes.
+func run(frames []frame.Frame, kind frame.GSOType, maxFrame int) (n, total int) {
 	first := &frames[0]
 	size := payloadLen(first)
 	total = size
 	// The joined datagram's length must fit the 16 bits of IPv4's total length,
 	// IPv6's payload length (less than this) and UDP's.
 	room := 0xffff - (len(first.Header) - ethernetLen)
+	if maxFrame > 0 {
+		room = min(room, maxFrame-len(first.Header))
+	}
 	for n = 1; n < min(len(frames), MaxSegments); n++ {
 		last, next := &frames[n-1], &frames[n]
 		if payloadLen(last) < size || pushed(last, kind) || next.GSOType != frame.GSONone || !next.NeedsChecksum {

@@ -103,6 +103,18 @@ func TestJoinTakesWholeStream(t *testing.T) {
 	}
 }
 
+func TestJoinKeepsToFrameLimit(t *testing.T) {
+	frames := stream(spec{flags: flagACK, frag: df}, 1000, 60)
+	var c Coalescer
+	kinds := allKinds
+	for limit, want := range map[int]int{0: 60, 54 + 60000: 60, 54 + 59999: 59, 54 + 2000: 2, 54 + 1999: 1, 10: 1} {
+		kinds.MaxFrame = limit
+		if n := c.Join(frames, kinds); n != want {
+			t.Errorf("limit %d: joined %d, want %d", limit, n, want)
+		}
+	}
+}
+
 func TestJoinLastMayBeShortAndPushed(t *testing.T) {
 	s := stream(spec{flags: flagACK}, 100, 2)
 	last := spec{flags: flagACK | flagPSH, seq: 200, id: 2, payload: []byte("end")}.build()
