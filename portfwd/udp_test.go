@@ -116,11 +116,14 @@ func TestIdleFlowsEnd(t *testing.T) {
 	go echoUDP(talking)
 	exchange(t, w.mustDial("udp", talking.LocalAddr().String()), 10)
 	w.mustDial("udp", silent.LocalAddr().String()).Write([]byte("?"))
+	for w.fwd.Stats().UDP.Outbound < 2 {
+		time.Sleep(time.Millisecond)
+	}
 	start := time.Now()
 	for want := 2; want >= 0; {
 		if n := w.fwd.Stats().UDP.Open; n <= want {
 			switch took := time.Since(start); {
-			case n == 1 && took < 50*time.Millisecond, n == 0 && took < 250*time.Millisecond:
+			case n == 1 && took < 40*time.Millisecond, n == 0 && took < 250*time.Millisecond:
 				t.Fatalf("%d flows left after %v", n, took)
 			}
 			want = n - 1

@@ -22,7 +22,7 @@ import (
 // world is a sandbox with Linux's own TCP/IP inside, a link into it, and a
 // forwarder on the link's other end.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	fwd     *Forwarder
 	link    tapdev.Link
 	sandbox *thread
@@ -55,7 +55,7 @@ func hostLoopback(o *worldOptions)      { o.HostLoopback = true }
 
 // newWorld makes a sandbox and forwards for it until the test ends. The test
 // fails if that leaves a descriptor or goroutine behind.
-func newWorld(t *testing.T, options ...option) *world {
+func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
 	if !haveHost {
 		t.Skip("this machine allows no user and network namespace")
@@ -105,7 +105,7 @@ func newWorld(t *testing.T, options ...option) *world {
 	return w
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	fmt.Fprintf(os.Stderr, "    %s: %s", w.t.Name(), p)
@@ -173,7 +173,7 @@ func configureGuest() error {
 // opens sockets inside the sandbox runs there; the sockets may be used anywhere.
 type thread struct{ calls chan func() }
 
-func newThread(t *testing.T) *thread {
+func newThread(t testing.TB) *thread {
 	th := &thread{calls: make(chan func())}
 	started := make(chan error)
 	ended := make(chan struct{})
@@ -249,7 +249,7 @@ func (w *world) listenPacket(network, address string) *net.UDPConn {
 }
 
 // hostListen listens on the host, on a free port.
-func hostListen(t *testing.T, host string) net.Listener {
+func hostListen(t testing.TB, host string) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -259,7 +259,7 @@ func hostListen(t *testing.T, host string) net.Listener {
 	return l
 }
 
-func hostListenPacket(t *testing.T, host string) *net.UDPConn {
+func hostListenPacket(t testing.TB, host string) *net.UDPConn {
 	t.Helper()
 	c, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -274,7 +274,7 @@ func portOf(a net.Addr) string {
 	return port
 }
 
-func openFiles(t *testing.T) map[string]string {
+func openFiles(t testing.TB) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -291,7 +291,7 @@ func openFiles(t *testing.T) map[string]string {
 
 // checkNothingLeft waits a little: what the runtime closes in the background is
 // not ours to hurry.
-func checkNothingLeft(t *testing.T, fds map[string]string, goroutines int) {
+func checkNothingLeft(t testing.TB, fds map[string]string, goroutines int) {
 	deadline := time.Now().Add(3 * time.Second)
 	for {
 		now := openFiles(t)

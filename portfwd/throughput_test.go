@@ -1,0 +1,65 @@
+package portfwd
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// BenchmarkRelay moves bulk data one way through a sandbox, between ends that
+// do nothing with it.
+func BenchmarkRelay(b *testing.B) {
+	for name, up := range map[string]bool{"up": true, "down": false} {
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b)
+			sandbox, outside := w.connect(outside4)
+			from, to := sandbox, outside
+			if !up {
+				from, to = outside, sandbox
+			}
+			const chunk = 128 << 10
+			b.SetBytes(chunk)
+			b.ReportAllocs()
+			b.ResetTimer()
+			go func() {
+				buf := make([]byte, chunk)
+				for range b.N {
+					if _, err := from.Write(buf); err != nil {
+						return
+					}
+				}
+				from.(*net.TCPConn).CloseWrite()
+			}()
+			buf := make([]byte, chunk)
+			for left := int64(b.N) * chunk; left > 0; {
+				n, err := to.Read(buf)
+				if err != nil {
+					b.Fatalf("%d bytes short: %v", left, err)
+				}
+				left -= int64(n)
+			}
+			b.StopTimer()
+			if n, err := to.Read(buf); err != io.EOF {
+				b.Fatalf("read %d, %v at the end", n, err)
+			}
+		})
+	}
+}
+
+// BenchmarkRoundTrip sends one byte there and back.
+func BenchmarkRoundTrip(b *testing.B) {
+	w := newWorld(b)
+	near, far := w.connect(outside4)
+	go echo(far)
+	near.SetDeadline(time.Time{})
+	buf := make([]byte, 1)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		near.Write(buf)
+		if _, err := near.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
