@@ -43,27 +43,43 @@ func (e *ExecError) Unwrap() error {
 	return e.Err
 }
 
-// startCommand starts argv in the sandbox as init's child and returns its
-// process ID. It is called from init's locked thread: the command's parent
+// process is a child that signals are sent to.
+type process struct {
+	pid int
+	// fd is its pidfd, by which a signal cannot reach a later process of the
+	// same ID; -1 before Linux 5.2.
+	fd int
+}
+
+func (p process) signal(s syscall.Signal) {
+	if p.fd >= 0 {
+		_ = unix.PidfdSendSignal(p.fd, s, nil, 0)
+		return
+	}
+	_ = unix.Kill(p.pid, s)
+}
+
+// startCommand starts argv in the sandbox as init's child. It is called from init's locked thread: the command's parent
 // death signal and its capabilities go by that thread.
-func startCommand(argv []string, netRaw bool) (int, error) {
+func startCommand(argv []string, netRaw bool) (process, error) {
 	path, err := findCommand(argv[0])
 	if err != nil {
-		return 0, err
+		return process{}, err
 	}
 	if err := shedCapabilities(netRaw); err != nil {
-		return 0, err
+		return process{}, err
 	}
 	closeFilesOnExec()
-	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
+	p := process{fd: -1}
+	p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Env:   os.Environ(),
 		Files: []uintptr{0, 1, 2},
-		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &p.fd},
 	})
 	if err != nil {
-		return 0, explainExec(argv[0], path, err)
+		return process{}, explainExec(argv[0], path, err)
 	}
-	return pid, nil
+	return p, nil
 }
 
 // findCommand looks name up in PATH as a shell does: a directory in PATH that

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"sbxnet/tapdev"
 )
 
@@ -133,6 +135,9 @@ func (c *Config) check() error {
 		}
 		if !st.IsDir() {
 			return fmt.Errorf("working directory %s: not a directory", c.Dir)
+		}
+		if err := unix.Access(c.Dir, unix.X_OK); err != nil {
+			return fmt.Errorf("working directory %s: %w", c.Dir, err)
 		}
 	}
 	return nil

@@ -41,9 +41,10 @@
 // command has ended, or sbxnet has, it kills its children until there are none.
 // If init itself is killed, sbxnet, a subreaper too while a sandbox lives,
 // inherits them, tells them by their user namespace from other children of
-// its process, and does the same. init has no parent death signal in this mode:
-// it would die before it could clean up. Only the simultaneous SIGKILL of both can leave a
-// daemon behind; with a PID namespace the kernel rules that out too.
+// its process, and does the same. init's parent death signal is SIGCONT in this
+// mode: SIGKILL would not let it clean up, and a stopped init could not. Only
+// the simultaneous SIGKILL of both can leave a daemon behind; with a PID
+// namespace the kernel rules that out too.
 //
 // # Signals
 //

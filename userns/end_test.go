@@ -48,6 +48,22 @@ func TestKillingSbxnetEndsTheSandbox(t *testing.T) {
 	}
 }
 
+func TestKillingAStoppedSbxnetEndsTheSandbox(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		mark := marker()
+		cfg := withDaemon(unlinked(), mark)
+		cfg.PIDNamespace = own
+		p := startParent(t, cfg, nil)
+		sleepers(t, mark)
+		for _, pid := range append(processesWith(t, mark), p.Process.Pid) {
+			must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		}
+		p.Process.Kill()
+		p.Wait()
+		noneLeft(t, mark)
+	}
+}
+
 func TestKillingInitEndsTheSandbox(t *testing.T) {
 	for _, own := range []bool{false, true} {
 		mark := marker()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,8 @@ func Init() {
 		return // somebody gave us this name for fun
 	}
 	runtime.LockOSThread() // what the command inherits goes by the thread
+	name, _ := unix.BytePtrFromString(initName)
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0) // for ps; it would be "exe"
 	os.Exit(runInit(os.Args[1:]))
 }
 
@@ -42,7 +45,7 @@ type initProcess struct {
 	messages chan message     // from sbxnet; closed when it is gone
 	signals  chan os.Signal   // that we got ourselves
 	exited   chan int         // the command's status
-	command  int              // its process ID, 0 before
+	command  process          // pid is 0 before Exec
 	early    []syscall.Signal // forwarded before the command could get them
 	filter   *groupFilter
 	etc      *etcFiles
@@ -112,11 +115,14 @@ func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, nil, fmt.Errorf("become a subreaper: %w", err)
 	}
+	// Without a PID namespace we must outlive sbxnet for a moment, to end the
+	// rest; and for that be running, should the job be stopped.
+	death := unix.SIGCONT
 	if s.PIDNamespace {
-		// Without one we must outlive sbxnet for a moment, to end the rest.
-		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-			return nil, nil, fmt.Errorf("parent death signal: %w", err)
-		}
+		death = unix.SIGKILL
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(death), 0, 0, 0); err != nil {
+		return nil, nil, fmt.Errorf("parent death signal: %w", err)
 	}
 	if s.Hostname != "" {
 		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
@@ -167,15 +173,15 @@ func (p *initProcess) run() int {
 				return StatusFailed
 			}
 		case s := <-p.signals:
-			if n, ok := s.(syscall.Signal); ok && p.command != 0 {
+			if n, ok := s.(syscall.Signal); ok && p.command.pid != 0 {
 				p.filter.received(n, time.Now())
 			}
 		case now := <-due.C:
 			for _, s := range p.filter.due(now) {
-				_ = unix.Kill(p.command, s)
+				p.command.signal(s)
 			}
 		case status := <-p.exited:
-			p.command = 0
+			p.command.pid = 0
 			p.end()
 			_ = sendMessage(p.conn, message{Op: opExited, Number: status})
 			return status
@@ -187,28 +193,28 @@ func (p *initProcess) run() int {
 func (p *initProcess) obey(m message) bool {
 	switch m.Op {
 	case opSignal:
-		if s := syscall.Signal(m.Number); p.command == 0 {
+		if s := syscall.Signal(m.Number); p.command.pid == 0 {
 			p.early = append(p.early, s)
 		} else {
 			p.filter.forward(s, time.Now())
 		}
 	case opExec:
-		if p.command != 0 {
+		if p.command.pid != 0 {
 			return true
 		}
-		pid, err := startCommand(p.argv, p.setup.NetRaw)
+		command, err := startCommand(p.argv, p.setup.NetRaw)
 		if err != nil {
 			p.fail(err)
 			return false
 		}
-		p.command = pid
+		p.command = command
 		for _, s := range p.early {
-			_ = unix.Kill(pid, s)
+			command.signal(s)
 		}
-		if sendMessage(p.conn, message{Op: opStarted, Number: pid}) != nil {
+		if sendMessage(p.conn, message{Op: opStarted, Number: command.pid}) != nil {
 			return false
 		}
-		go p.reap(pid)
+		go p.reap(command.pid)
 	}
 	return true
 }

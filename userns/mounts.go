@@ -157,6 +157,9 @@ func (e *etcFiles) add(name string, content []byte) error {
 // link, where it is one.
 func (e *etcFiles) cover(name string) error {
 	target, err := openPath(filepath.Join(e.dir, name), unix.O_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w; to have something to mount over: sudo touch %s", err, filepath.Join(e.dir, name))
+	}
 	if err != nil {
 		return err
 	}

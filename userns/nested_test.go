@@ -52,7 +52,7 @@ func TestSandboxInASandbox(t *testing.T) {
 	for _, m := range []UserMap{MapSingle, MapAuto} {
 		cfg := unlinked()
 		cfg.UserMap = m
-		if out, status := shell(t, cfg, parentEnv+`="$SPEC" `+exe); out != "0" || status != 9 {
+		if out, status := shell(t, cfg, parentEnv+`="$SPEC" `+exe+" 2>/dev/null"); out != "0" || status != 9 {
 			t.Errorf("%s map: status %d, output %q", m, status, out)
 		}
 	}

@@ -5,20 +5,26 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"sbxnet/tapdev"
 )
 
 func TestLinkHasItsAddressesAndRoutesAtOnce(t *testing.T) {
-	out, status := shell(t, linked(), `
-		grep -q 00000000 /proc/net/route && awk '$2 == "00000000" {print $1, $3}' /proc/net/route
-		grep -q '10.0.2.100' /proc/net/fib_trie && echo v4
-		awk '$1 == "fd000000000000000000000000000100" {print $3, $5}' /proc/net/if_inet6
-		awk '$1 == "00000000000000000000000000000000" && $2 == "00" && $10 == "tap0" {print $5}' /proc/net/ipv6_route
-		cat /sys/class/net/tap0/mtu /sys/class/net/tap0/address`)
-	// 64 bits of prefix; flags 82: permanent, no duplicate detection, and not
-	// tentative (40).
-	want := "tap0 0202000A\nv4\n40 82\nfd000000000000000000000000000002\n1500\n02:00:00:00:00:01"
-	if out != want || status != 0 {
-		t.Errorf("status %d, seen inside:\n%s\nwant\n%s", status, out, want)
+	for _, kind := range []tapdev.Kind{tapdev.Auto, tapdev.Packet} {
+		cfg := linked()
+		cfg.Link.Kind = kind
+		out, status := shell(t, cfg, `
+			awk '$2 == "00000000" {print $1, $3}' /proc/net/route
+			grep -q '10.0.2.100' /proc/net/fib_trie && echo v4
+			awk '$1 == "fd000000000000000000000000000100" {print $3, $5}' /proc/net/if_inet6
+			awk '$1 == "00000000000000000000000000000000" && $2 == "00" && $10 == "tap0" {print $5}' /proc/net/ipv6_route
+			cat /sys/class/net/tap0/mtu /sys/class/net/tap0/address`)
+		// 64 bits of prefix; flags 82: permanent, no duplicate detection, and not
+		// tentative (40).
+		want := "tap0 0202000A\nv4\n40 82\nfd000000000000000000000000000002\n1500\n02:00:00:00:00:01"
+		if out != want || status != 0 {
+			t.Errorf("link %s: status %d, seen inside:\n%s\nwant\n%s", kind, status, out, want)
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ func TestPIDNamespaceHasItsOwnProc(t *testing.T) {
 	cfg.PIDNamespace = true
 	out, _ := shell(t, cfg, `cat /proc/1/comm; ls -d /proc/[0-9]* | wc -l; echo $$`)
 	f := strings.Fields(out)
-	if len(f) != 3 || f[0] == "systemd" || len(f[1]) > 1 || len(f[2]) > 2 {
+	if len(f) != 3 || f[0] != initName || len(f[1]) > 1 || len(f[2]) > 2 {
 		t.Errorf("first process, number of processes and own ID are %q", f)
 	}
 }

@@ -10,10 +10,19 @@ import (
 // forwarded are the signals that sbxnet passes on. Not among them: what the
 // kernel raises for a fault, the stop signals, whose default action is wanted
 // for sbxnet and the command alike, and SIGURG, which the Go runtime uses.
-var forwarded = []os.Signal{
+var forwarded = append([]os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM, syscall.SIGWINCH,
 	syscall.SIGCONT, syscall.SIGIO, syscall.SIGPWR,
+}, realTime()...)
+
+// realTime lists the real-time signals that are not the C library's own.
+func realTime() []os.Signal {
+	var list []os.Signal
+	for s := syscall.Signal(35); s <= 64; s++ {
+		list = append(list, s)
+	}
+	return list
 }
 
 // catchForwarded starts delivery of the forwarded signals to c, but of those

@@ -74,6 +74,7 @@ func reporter(path string) string {
 	for _, s := range []string{"HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH", "CONT"} {
 		script += "trap 'echo " + s + " >> " + path + "' " + s + "\n"
 	}
+	script += "trap 'echo 40 >> " + path + "' 40\n"
 	return script + "echo ready >> " + path + "\nwhile :; do sleep 0.02; done"
 }
 
@@ -97,6 +98,9 @@ func TestSignalsToSbxnetReachTheCommandOnce(t *testing.T) {
 			want += " " + s
 			until(t, want, func() bool { return report(path) == want })
 		}
+		p.Process.Signal(syscall.Signal(40)) // a real-time one
+		want += " 40"
+		until(t, want, func() bool { return report(path) == want })
 		// To the whole group: the command has it from the kernel.
 		for _, s := range []string{"INT", "TERM", "WINCH"} {
 			syscall.Kill(-p.Process.Pid, unix.SignalNum("SIG"+s))
