@@ -116,7 +116,7 @@ func (d *device) configure(fd int) error {
 		if err := configurePacket(fd, d.info); err != nil {
 			return err
 		}
-		d.info.ReceiveBuffer += receiveBuffer(fd)
+		d.info.ReceiveBuffer = receiveBuffer(fd) // the same for every queue
 		return nil
 	}
 	return fmt.Errorf("link kind %q: want %q or %q", d.info.Kind, TAP, Packet)
@@ -195,7 +195,7 @@ func (d *device) Close() error {
 	return first
 }
 
-// Info is what the link was opened with, and the receive buffer of all queues.
+// Info is what the link was opened with, and the receive buffer it has now.
 func (d *device) Info() Info { return d.info }
 
 // setLogger implements what [SetLogger] looks for.

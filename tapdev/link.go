@@ -2,6 +2,7 @@ package tapdev
 
 import (
 	"net"
+
 	"sbxnet/netstack/frame"
 )
 
@@ -28,14 +29,20 @@ type Options struct {
 	Queues int
 	// HardwareAddr of the sandbox's interface.
 	HardwareAddr net.HardwareAddr
-	// GSO lets the kernel cut and build super-segments, both ways.
+	// GSO lets the kernel cut and build super-segments, both ways. Each way
+	// needs its checksums left out too: towards the sandbox TXChecksum, from it
+	// RXChecksum.
 	GSO bool
 	// SoftwareGSO lets the link cut them itself where the kernel does not.
 	SoftwareGSO bool
-	// GRO coalesces small segments of a flow before they are written.
+	// GRO coalesces small segments of a flow before they are written, for as
+	// long as the kernel takes the result.
 	GRO bool
 	// TXChecksum leaves the checksums of frames towards the sandbox to the
-	// kernel; RXChecksum lets the sandbox's kernel leave them out.
+	// kernel; otherwise the link completes them, and cuts super-segments
+	// itself, since each segment has a checksum. RXChecksum lets the sandbox's
+	// kernel leave them out; otherwise that cuts its own segments, since TSO
+	// needs checksum offload.
 	TXChecksum, RXChecksum bool
 	// QDisc is what holds frames that the device does not take at once: "none"
 	// drops them, "fifo" keeps a bounded queue in front of the device.
@@ -55,9 +62,10 @@ type Info struct {
 	// super-segments from us and builds them for us.
 	KernelTSO, KernelUSO bool
 	// ReceiveBuffer is how many bytes of frames the kernel surely holds for us
-	// between two reads, over all queues; 0 means that no byte limit applies
-	// (a TAP counts frames). TCP windows advertised to the sandbox must fit.
-	// Attach may get more than Open did: ask [ReceiveBuffer] of the link.
+	// between two reads, in each queue; 0 means that no byte limit applies (a
+	// TAP counts frames). The TCP windows advertised to the sandbox must fit in
+	// it together, as far as their flows share a queue. Attach may get more
+	// than Open did: ask [ReceiveBuffer] of the link.
 	ReceiveBuffer int
 	// Notes are degradations worth a log line each, such as "kernel has no USO".
 	Notes []string

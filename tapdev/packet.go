@@ -179,7 +179,7 @@ func probePacket(info *Info, fd int) error {
 	if err := configurePacket(fd, *info); err != nil {
 		return err
 	}
-	info.ReceiveBuffer = receiveBuffer(fd) * info.Queues
+	info.ReceiveBuffer = receiveBuffer(fd)
 	if !info.VnetHeader || !info.GSO {
 		return nil
 	}

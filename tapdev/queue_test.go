@@ -280,8 +280,10 @@ func TestBacklogIsBoundedInBytes(t *testing.T) {
 	c := make([]byte, 1000)
 	iov := []unix.Iovec{{Base: &c[0]}}
 	iov[0].SetLen(len(c))
-	if !b.push(iov, 1, 1000) || !b.push(iov, 1, 1000) || b.push(iov, 1, 1000) {
-		t.Error("want two of 1000 bytes in 2500")
+	for i := range 3 {
+		if took := b.push(iov, 1, 1000); took != (i < 2) {
+			t.Errorf("write %d of 1000 bytes taken: %v; want two in 2500", i, took)
+		}
 	}
 	b.pop()
 	if !b.push(iov, 1, 1000) || b.frames() != 2 || b.size != 2000 {
@@ -373,4 +375,27 @@ func benchQueue(b *testing.B) (*queue, *tcpPeer) {
 	q := newQueue(d, -1)
 	q.write = func(int, []unix.Iovec) unix.Errno { return 0 }
 	return q, &tcpPeer{world: &world{}, port: 80, window: 1000}
+}
+
+func FuzzWrite(f *testing.F) {
+	p := &tcpPeer{world: &world{}, port: 80, window: 1000}
+	for _, g := range []frame.Frame{p.frame(0x10, pattern(300), 100), p.udp(1, 2, pattern(300), 0), ethernet(60)} {
+		f.Add(g.Header, uint16(len(g.Payload[1])), g.NeedsChecksum, byte(g.GSOType), g.GSOSize, g.ChecksumStart, g.ChecksumOffset, g.HeaderLen, true, byte(0))
+	}
+	f.Fuzz(func(t *testing.T, header []byte, n uint16, sum bool, kind byte, size, start, field, headerLen uint16, vnet bool, errno byte) {
+		d, q, r := newRecorded(t, func(i *Info) {
+			i.VnetHeader, i.QDisc = vnet, "fifo"
+		})
+		r.answer = func([]byte) unix.Errno { return unix.Errno(errno) }
+		g := frame.Frame{Header: bytes.Clone(header)}
+		g.Payload[0], g.Payload[1] = pattern(5), pattern(int(n))
+		g.Offload = frame.Offload{
+			NeedsChecksum: sum, GSOType: frame.GSOType(kind), GSOSize: size,
+			ChecksumStart: start, ChecksumOffset: field, HeaderLen: headerLen,
+		}
+		err := q.Write([]frame.Frame{g, g, g})
+		if s := d.Stats(); err == nil && s.TxFrames == 0 && s.TxDropped == 0 && q.kept.frames() == 0 {
+			t.Errorf("three frames vanished: %+v", s)
+		}
+	})
 }
