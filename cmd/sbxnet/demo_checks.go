@@ -145,7 +145,7 @@ func dnsCheck(ctx context.Context, servers []netip.AddrPort) check {
 				return check{Name: checkDNS, State: stateFailed, Detail: at + ": " + dialFailure(err)}
 			}
 			if len(m.Answer) == 0 {
-				return check{Name: checkDNS, State: stateFailed, Detail: fmt.Sprintf("%s: %s for %s", at, dns.RcodeToString[m.Rcode], internalName)}
+				return check{Name: checkDNS, State: stateFailed, Detail: fmt.Sprintf("%s: %s for %s", at, dns.RcodeToString[m.Rcode], bare(internalName))}
 			}
 			answered = append(answered, fmt.Sprintf("%s in %s", at, took.Round(10*time.Microsecond)))
 		}
@@ -153,11 +153,12 @@ func dnsCheck(ctx context.Context, servers []netip.AddrPort) check {
 	if answered == nil {
 		return check{Name: checkDNS, State: stateFailed, Detail: "the sandbox has no DNS server"}
 	}
-	return check{Name: checkDNS, State: stateOK, Detail: internalName + " answered by " + strings.Join(answered, ", ")}
+	return check{Name: checkDNS, State: stateOK, Detail: bare(internalName) + " answered by " + strings.Join(answered, ", ")}
 }
 
-// upstreamCheck asks for a name that only the host's resolvers can know.
-// Offline it is a note, not a failure.
+// upstreamCheck asks for a name that only the host's resolvers can know. Any
+// answer of theirs will do, and offline there is none, which is a note and not
+// a failure.
 func upstreamCheck(ctx context.Context, servers []netip.AddrPort) check {
 	const name = "example.com."
 	c := check{Name: checkUpstream, State: stateNote}
@@ -170,14 +171,17 @@ func upstreamCheck(ctx context.Context, servers []netip.AddrPort) check {
 	m, took, err := ask(ctx, "udp", servers[0], name, dns.TypeA)
 	switch {
 	case err != nil:
-		c.Detail = "no answer for " + name + " (" + dialFailure(err) + "): is this machine offline?"
-	case m.Rcode == dns.RcodeSuccess && len(m.Answer) > 0:
-		c.State, c.Detail = stateOK, fmt.Sprintf("%s answered in %s", name, took.Round(10*time.Microsecond))
+		c.Detail = "no answer for " + bare(name) + " (" + dialFailure(err) + "): is this machine offline?"
+	case m.Rcode == dns.RcodeServerFailure:
+		c.Detail = "SERVFAIL for " + bare(name) + ": is this machine offline?"
 	default:
-		c.Detail = fmt.Sprintf("%s for %s: is this machine offline?", dns.RcodeToString[m.Rcode], name)
+		c.State, c.Detail = stateOK, fmt.Sprintf("%s for %s in %s", dns.RcodeToString[m.Rcode], bare(name), took.Round(10*time.Microsecond))
 	}
 	return c
 }
+
+// bare is a name without the dot of the root.
+func bare(name string) string { return strings.TrimSuffix(name, ".") }
 
 func ask(ctx context.Context, network string, server netip.AddrPort, name string, kind uint16) (*dns.Msg, time.Duration, error) {
 	q := new(dns.Msg)

@@ -148,7 +148,7 @@ func (s *demoServer) page(w http.ResponseWriter, r *http.Request) {
 		Routes:      routes(),
 		Resolver:    resolverText(),
 		Link:        linkText(),
-		UserInside:  fmt.Sprintf("%d", os.Getuid()),
+		UserInside:  whoami(),
 		UserOutside: s.task.Outside,
 	}
 	data.Hostname, _ = os.Hostname()

@@ -9,6 +9,7 @@ import (
 
 	"sbxnet/netstack/header"
 	"sbxnet/portfwd"
+	"sbxnet/portfwd/dns"
 	"sbxnet/tapdev"
 	"sbxnet/tapdev/pcap"
 	"sbxnet/userns"
@@ -44,9 +45,10 @@ func (r *running) forward() error {
 		Published:    r.published,
 		Logger:       r.log,
 	}
-	names := newNameService(s, r.plan, r.log)
-	if names != nil {
-		cfg.Service = names.serve
+	if !s.DNS.None {
+		names := r.nameServer()
+		cfg.Nameserver = names
+		r.onClose(names.Close)
 	}
 	f, err := portfwd.New(cfg)
 	if err != nil {
@@ -57,21 +59,26 @@ func (r *running) forward() error {
 		return fmt.Errorf("forward the sandbox's traffic: %w", err)
 	}
 	go r.watch(f)
-	if names == nil {
-		return nil
+	return nil
+}
+
+// nameServer asks the host's resolvers of the moment, or that of --dns.
+func (r *running) nameServer() *dns.Server {
+	cfg := dns.Config{ResolvConf: resolvConfPath, Gateway4: r.plan.V4.Gateway, Gateway6: r.plan.V6.Gateway, Log: r.log}
+	if up := r.settings.DNS.Upstream; up.IsValid() {
+		cfg.Upstreams = []netip.AddrPort{up}
 	}
-	r.onClose(names.Close)
-	return names.wait()
+	return dns.New(cfg)
 }
 
 // addressesOf are a family's addresses for the stack. Without DNS it does not
 // answer for the name server's.
-func addressesOf(f family, dns dnsChoice) portfwd.Addresses {
+func addressesOf(f family, choice dnsChoice) portfwd.Addresses {
 	if !f.on() {
 		return portfwd.Addresses{}
 	}
 	a := portfwd.Addresses{Gateway: f.Gateway, DNS: f.DNS, Sandbox: f.Sandbox, Prefix: f.Prefix}
-	if dns.None {
+	if choice.None {
 		a.DNS = netip.Addr{}
 	}
 	return a
