@@ -164,6 +164,19 @@ func TestClosingWithUnreadDataResets(t *testing.T) {
 	}
 }
 
+func TestDataForAClosedSocketResets(t *testing.T) {
+	a, b := pair(t)
+	client, server := connect(t, a, b)
+	client.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	client.Write(make([]byte, 64<<20)) // more than goes out while nobody reads
+	client.Close()
+	server.Write([]byte("to nobody"))
+	server.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, server); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("reading ended with %v, want ECONNRESET", err)
+	}
+}
+
 func TestAbortResets(t *testing.T) {
 	a, b := pair(t)
 	client, server := connect(t, a, b)

@@ -3,7 +3,6 @@ package socket
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -202,5 +201,5 @@ func output[R Received](l *loop, link Link[R]) error {
 
 // down is a failure of the link, as calls on sockets report it.
 func down(err error) error {
-	return errors.Join(syscall.ENETDOWN, err)
+	return fmt.Errorf("%w: %w", syscall.ENETDOWN, err)
 }

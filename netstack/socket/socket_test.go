@@ -37,13 +37,13 @@ func config(i int) netstack.Config {
 }
 
 // pair starts two stacks that see each other.
-func pair(t *testing.T, options ...tapdev.ChannelOption) (a, b *socket.Net) {
+func pair(t testing.TB, options ...tapdev.ChannelOption) (a, b *socket.Net) {
 	t.Helper()
 	a, b, _ = pairOnLink(t, options...)
 	return a, b
 }
 
-func pairOnLink(t *testing.T, options ...tapdev.ChannelOption) (a, b *socket.Net, link *tapdev.Channel) {
+func pairOnLink(t testing.TB, options ...tapdev.ChannelOption) (a, b *socket.Net, link *tapdev.Channel) {
 	t.Helper()
 	var nets [2]*socket.Net
 	ends := [2]*tapdev.Channel{}
@@ -71,7 +71,7 @@ func within(t *testing.T, limit time.Duration, what string, f func()) {
 	}
 }
 
-func listen(t *testing.T, n *socket.Net, network, address string) net.Listener {
+func listen(t testing.TB, n *socket.Net, network, address string) net.Listener {
 	t.Helper()
 	l, err := n.Listen(network, address)
 	if err != nil {
@@ -82,7 +82,7 @@ func listen(t *testing.T, n *socket.Net, network, address string) net.Listener {
 }
 
 // connect returns the two ends of a connection from a to b.
-func connect(t *testing.T, a, b *socket.Net) (client, server *socket.Conn) {
+func connect(t testing.TB, a, b *socket.Net) (client, server *socket.Conn) {
 	t.Helper()
 	l := listen(t, b, "tcp", "10.0.2.100:0")
 	accepted := make(chan net.Conn, 1)

@@ -122,6 +122,13 @@ func (r *resolvers) refresh(now time.Time) {
 	r.conf = conf
 }
 
+// servers is whom queries went to last.
+func (r *resolvers) servers() []netip.AddrPort {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.conf.Nameservers)
+}
+
 func (r *resolvers) isDead(s netip.AddrPort, now time.Time) bool {
 	until, ok := r.until[s]
 	return ok && now.Before(until)

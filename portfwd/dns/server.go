@@ -26,7 +26,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Limits bounds what clients can make the server hold.
 	Limits Limits
-	// Log gets a line when the resolvers change; nothing if nil.
+	// Log gets a line when no resolver answers, at most one a minute, and when
+	// the resolvers change; nothing if nil.
 	Log *slog.Logger
 }
 
@@ -86,6 +87,8 @@ type Server struct {
 	mu      sync.Mutex
 	closers map[io.Closer]struct{} // nil once closed
 	running sync.WaitGroup
+
+	complained time.Time // last; under mu
 
 	queries, answered, own, failed, malformed, dropped atomic.Uint64
 }
@@ -177,9 +180,26 @@ func (s *Server) answer(network string, query message) message {
 	answer, err := s.exchange(s.ctx, network, query)
 	if err != nil {
 		s.failed.Add(1)
-		s.log.Debug("dns: no answer", "network", network, "error", err)
+		s.complain(err)
 		return query.refusal(rcodeServFail)
 	}
 	s.answered.Add(1)
 	return answer
+}
+
+const complainEvery = time.Minute
+
+// complain logs that no resolver answers, unless it just did: a sandbox can make
+// that happen as often as it likes.
+func (s *Server) complain(err error) {
+	s.mu.Lock()
+	now := time.Now()
+	due := s.ctx.Err() == nil && (s.complained.IsZero() || now.Sub(s.complained) > complainEvery)
+	if due {
+		s.complained = now
+	}
+	s.mu.Unlock()
+	if due {
+		s.log.Warn("dns: no resolver of the host answers", "error", err, "servers", s.resolvers.servers())
+	}
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -348,5 +350,17 @@ func TestGarbageIsDroppedOrFormErr(t *testing.T) {
 	}
 	if n := never.asked.Load(); n != 0 {
 		t.Errorf("the resolver was bothered %d times", n)
+	}
+}
+
+func TestSilenceIsLoggedOnceAMinute(t *testing.T) {
+	var log bytes.Buffer
+	s := New(Config{Upstreams: []netip.AddrPort{closedPort(t)}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	defer s.Close()
+	for range 3 {
+		s.answer("udp", queryFor(t, "example.com.", miekg.TypeA))
+	}
+	if n := strings.Count(log.String(), "no resolver of the host answers"); n != 1 {
+		t.Errorf("%d lines, want 1:\n%s", n, &log)
 	}
 }
