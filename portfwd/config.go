@@ -32,13 +32,10 @@ type Config struct {
 	// Published are bound host sockets. New takes them over, also when it
 	// fails, and Close closes them.
 	Published []spec.Bound
-	// Service, if not nil, is called by Start for each shard's stack, on the
-	// shard's goroutine before any frame is read, to add endpoints of the
-	// stack's own, such as the name server. post runs closures on that
-	// goroutine later and may be called from any. The function it returns, if
-	// not nil, is called by Close, on the goroutine of Close, while the shards
-	// still run.
-	Service func(stack *netstack.Stack, post func(func()) bool) (stop func(), err error)
+	// Nameserver serves port 53 of the DNS addresses, in every shard's stack,
+	// from Start until Close. It stays the caller's to close. With nil the port
+	// is refused like any other.
+	Nameserver Nameserver
 	// SendBuffer and ReceiveBuffer bound what one TCP connection holds for
 	// the sandbox and from it, in bytes; 0: chosen for the link.
 	SendBuffer, ReceiveBuffer int

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sbxnet/netstack/socket"
 	"sbxnet/portfwd/spec"
 )
 
@@ -19,12 +20,13 @@ type Forwarder struct {
 	epoch  time.Time
 	debug  bool
 	shards []*shard
+	claims claims
 
 	mu      sync.Mutex
 	started bool
 	closed  bool
 	err     error
-	stops   []func()
+	nets    []*socket.Net
 	running sync.WaitGroup
 	done    chan struct{}
 	closing sync.Once
@@ -88,26 +90,11 @@ func (f *Forwarder) Start() error {
 		})
 	}
 	for _, s := range f.shards {
-		if err := f.serve(s); err != nil {
+		if err := f.serveNames(s); err != nil {
 			return err
 		}
 	}
 	return f.publish()
-}
-
-// serve adds the endpoints of Config.Service to a shard's stack.
-func (f *Forwarder) serve(s *shard) (err error) {
-	if f.cfg.Service == nil {
-		return nil
-	}
-	var stop func()
-	if !s.call(func() { stop, err = f.cfg.Service(s.stack, s.loop.Post) }) {
-		return f.reason()
-	}
-	if stop != nil {
-		f.stops = append(f.stops, stop)
-	}
-	return err
 }
 
 // publish hands the published sockets to the shards, in turn.
@@ -203,12 +190,12 @@ func (f *Forwarder) Close() error {
 
 func (f *Forwarder) close() {
 	f.mu.Lock()
-	stops := f.stops
+	nets := f.nets
 	started := f.started
 	f.closed = true
 	f.mu.Unlock()
-	for _, stop := range stops {
-		stop()
+	for _, n := range nets {
+		n.Close()
 	}
 	for _, s := range f.shards {
 		if started {

@@ -3,6 +3,7 @@ package portfwd
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -109,7 +110,7 @@ func (p *listenPort) welcome(fd int, client netip.AddrPort) {
 	if client.Addr().Is4() {
 		last = &p.ipv4
 	}
-	r.writable = true
+	r.writable, r.published = true, true
 	r.dial = &dial{client: client, last: last, first: last.index}
 	r.dial.targets = p.policy.targets(r.dial.memory[:0], client.Addr().Is4(), p.bound.Port)
 	if !r.dial.next(r) {
@@ -148,10 +149,13 @@ func (d *dial) next(r *relay) bool {
 		d.tried++
 		target := d.targets[d.index]
 		local := netip.AddrPortFrom(r.policy.source(d.client.Addr(), target.Addr()), d.client.Port())
-		conn, err := r.stack.TCP().Dial(local, target, r)
-		if errors.Is(err, tcp.ErrInUse) {
+		conn, err := r.dialFrom(local, target)
+		for range portAttempts {
+			if !errors.Is(err, tcp.ErrInUse) {
+				break
+			}
 			// Clients that both appear as the gateway may have equal ports.
-			conn, err = r.stack.TCP().Dial(netip.AddrPortFrom(local.Addr(), 0), target, r)
+			conn, err = r.dialFrom(netip.AddrPortFrom(local.Addr(), uint16(49152+rand.IntN(16384))), target)
 		}
 		if err == nil {
 			r.conn = conn
@@ -163,6 +167,22 @@ func (d *dial) next(r *relay) bool {
 	}
 	r.conn = nil
 	return false
+}
+
+// portAttempts is how many ports are tried where a client's own is taken.
+const portAttempts = 16
+
+// dialFrom sends a SYN to the sandbox from an address of a client's.
+func (r *relay) dialFrom(local, target netip.AddrPort) (*tcp.Conn, error) {
+	k := tcpKey(local, target)
+	if !r.claim(k) {
+		return nil, tcp.ErrInUse
+	}
+	conn, err := r.stack.TCP().Dial(local, target, r)
+	if err != nil && !errors.Is(err, tcp.ErrInUse) { // in use: claimed before, and rightly
+		r.disclaim(k)
+	}
+	return conn, err
 }
 
 // reached is called when a target has answered.

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/netstack"
+	"sbxnet/netstack/header"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
 	"sbxnet/portfwd/spec"
@@ -167,11 +168,11 @@ func (v *visitor) next(f *udpFlow) bool {
 func (t *udpTable) freeKey(k udpKey) (udpKey, bool) {
 	for range 16 {
 		other := t.flows[k]
-		if other == nil {
-			return k, true
-		}
-		if other.visitor == nil {
+		if other != nil && other.visitor == nil {
 			other.end("published")
+			other = nil
+		}
+		if other == nil && t.claim(flowKey{header.ProtocolUDP, k}) {
 			return k, true
 		}
 		k.peer = netip.AddrPortFrom(k.peer.Addr(), uint16(49152+rand.IntN(16384)))
@@ -187,6 +188,7 @@ func (f *udpFlow) rename(k udpKey) {
 	}
 	if t.flows[f.udpKey] == f {
 		delete(t.flows, f.udpKey)
+		f.disclaim(flowKey{header.ProtocolUDP, f.udpKey})
 	}
 	f.udpKey = k
 	t.flows[k] = f

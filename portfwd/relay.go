@@ -27,6 +27,7 @@ type relay struct {
 	open       bool // both handshakes are done
 	connecting bool // outbound, until connect is done
 	dial       *dial
+	published  bool
 
 	readable, writable bool // until EAGAIN
 	hung               bool // an end of stream or error waits behind the data
@@ -232,7 +233,10 @@ func (r *relay) hostFailed(errno unix.Errno) {
 }
 
 // Closed implements tcp.Handler.
-func (r *relay) Closed(_ *tcp.Conn, err error) {
+func (r *relay) Closed(c *tcp.Conn, err error) {
+	if r.published {
+		r.disclaim(tcpKey(c.LocalAddr(), c.RemoteAddr()))
+	}
 	if r.dial != nil && r.fd >= 0 && r.dial.failed(r, err) {
 		return // on its way to the next target
 	}

@@ -37,6 +37,7 @@ type shard struct {
 	batch  frame.Batch
 	in     [framesPerTurn]tapdev.Received
 
+	inbox        inbox
 	linkToken    reactor.Token
 	linkReadable bool
 	linkPending  bool // the queue keeps frames until it is writable
@@ -111,6 +112,7 @@ func (s *shard) turn() error {
 	s.stack.Tick(now)
 	s.timers.Run(now)
 	s.loop.Dispatch()
+	s.readInbox(now)
 	if err := s.readLink(now); err != nil {
 		return err
 	}
@@ -153,7 +155,7 @@ func (s *shard) readLink(now timer.Instant) error {
 		for i := range s.in[:n] {
 			f := &s.in[i]
 			bytes += len(f.Data)
-			s.stack.Input(f.Data, f.Offload, now)
+			s.input(f.Data, f.Offload, now)
 		}
 		frames += n
 		// Datagrams that were collected lie in the queue's memory.

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/netstack"
+	"sbxnet/netstack/header"
 	"sbxnet/netstack/tcp"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
@@ -74,12 +75,15 @@ func (s *shard) Datagram(d *netstack.Datagram) {
 	f.fromGuest(d)
 }
 
-// find returns the flow of a datagram, a new one if need be, or nil if there
-// cannot be one; the sandbox has been told then.
+// find returns the flow of a datagram, a new one if need be, or nil if it is
+// another shard's or there cannot be one; the sandbox has been told then.
 func (t *udpTable) find(d *netstack.Datagram) *udpFlow {
 	k := udpKey{d.Src, d.Dst}
 	if f := t.flows[k]; f != nil {
 		return f
+	}
+	if t.handOverDatagram(d) {
+		return nil
 	}
 	to, v := t.policy.destination(d.Dst)
 	if v != allow {
@@ -323,6 +327,7 @@ func (f *udpFlow) end(why string) {
 	}
 	if f.visitor != nil {
 		t.forgetVisitor(f)
+		f.disclaim(flowKey{header.ProtocolUDP, f.udpKey})
 	}
 	if f.fd >= 0 {
 		f.loop.Forget(f.token)

@@ -1,0 +1,68 @@
+package portfwd
+
+import (
+	"time"
+)
+
+// While it drains, a forwarder is looked at this often; a sandbox that has
+// nothing in flight costs two looks.
+const (
+	drainLook     = time.Millisecond
+	drainLookMost = 20 * time.Millisecond
+)
+
+// Drain waits until what the sandbox's processes sent before they ended has
+// been handed to the host's sockets: the bytes that the sandbox's kernel still
+// holds of closed connections, and frames that are on the link. It gives up when
+// nothing has moved for stall, and at once when stop is closed. It is called
+// after the sandbox's last process is gone, while the link still exists.
+//
+// Without it `sbxnet run -- sh -c 'producer | nc host'` would lose the end of the
+// stream, because the network would end with the command.
+func (f *Forwarder) Drain(stall time.Duration, stop <-chan struct{}) {
+	// The first look may have come before frames that were already on the link
+	// were read; the second one comes after.
+	f.inFlight()
+	moved, look := uint64(0), drainLook
+	for last := time.Now(); ; {
+		flows, bytes := f.inFlight()
+		if flows == 0 {
+			return
+		}
+		now := time.Now()
+		if bytes != moved {
+			moved, last, look = bytes, now, drainLook
+		}
+		if now.Sub(last) >= stall {
+			return
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(look):
+		}
+		look = min(2*look, drainLookMost)
+	}
+}
+
+// inFlight counts the connections on which the sandbox has not ended its stream,
+// and the bytes that have reached host sockets on all.
+func (f *Forwarder) inFlight() (flows int, toHost uint64) {
+	for _, s := range f.shards {
+		var n int
+		var bytes uint64
+		if !s.call(func() {
+			bytes = s.counters.toHost
+			for r := range s.relays {
+				if r.open && !r.guestEOF {
+					n++
+				}
+			}
+		}) {
+			continue // nothing is in flight on a shard that has ended
+		}
+		flows += n
+		toHost += bytes
+	}
+	return flows, toHost
+}

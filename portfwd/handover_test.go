@@ -1,0 +1,167 @@
+package portfwd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"sbxnet/netstack/frame"
+	"sbxnet/netstack/header"
+)
+
+func TestFlowsOfAllKindsAcrossShards(t *testing.T) {
+	w := newWorld(t, queues(3), publishing("0.0.0.0:7002:80", "[::]:7002:80", "0.0.0.0:7002:53/udp", "[::]:7002:53/udp"))
+	go whoTCP(w.listen("tcp4", sandbox4+":80"))
+	go whoUDP(w.listenPacket("udp4", sandbox4+":53"))
+	server := hostListen(t, outside4)
+	go func() {
+		for {
+			c, err := server.Accept()
+			if err != nil {
+				return
+			}
+			go func() { echo(c); c.Close() }()
+		}
+	}()
+	udp := hostListenPacket(t, outside6)
+	go echoUDP(udp)
+
+	for i := range 20 {
+		c := w.mustDial("tcp", server.Addr().String())
+		want := bytes.Repeat([]byte{byte(i), 1, 2}, 100_000)
+		go func() { c.Write(want); c.(*net.TCPConn).CloseWrite() }()
+		if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("stream %d: %d bytes, %v", i, len(got), err)
+		}
+		c.Close()
+		exchange(t, w.mustDial("udp", udp.LocalAddr().String()), 100)
+		for _, host := range []string{outside4, outside6, "127.0.0.1", "::1"} {
+			if answer, _ := askTCP(t, host, net.JoinHostPort(host, "7002")); answer == "" {
+				t.Errorf("no answer to %s over TCP", host)
+			}
+			if answer, _ := askUDP(t, host, net.JoinHostPort(host, "7002")); answer == "" {
+				t.Errorf("no answer to %s over UDP", host)
+			}
+		}
+	}
+	for _, to := range []string{gateway4, gateway6, outside4, outside6} {
+		if err := w.ping(to, 9); err != nil {
+			t.Errorf("ping %s: %v", to, err)
+		}
+	}
+	st := w.fwd.Stats()
+	for i, s := range st.Stacks {
+		if s.TCPIn == 0 {
+			t.Errorf("shard %d has had no TCP: %d frames in", i, s.FramesIn)
+		}
+	}
+	if st.HandoverLost != 0 {
+		t.Errorf("%d frames lost on the way to their shard", st.HandoverLost)
+	}
+	t.Logf("%d frames handed over", st.HandedOver)
+}
+
+func TestFragmentsAndWholeDatagramsAreOneFlow(t *testing.T) {
+	w := newWorld(t, queues(2))
+	server := hostListenPacket(t, outside4)
+	sources := make(chan netip.AddrPort, 100)
+	go func() {
+		buf := make([]byte, 1<<16)
+		for {
+			_, from, err := server.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				close(sources)
+				return
+			}
+			sources <- from
+			server.WriteToUDPAddrPort([]byte("ok"), from)
+		}
+	}()
+	for i := range 6 {
+		c := w.mustDial("udp", server.LocalAddr().String())
+		var first netip.AddrPort
+		for _, n := range []int{4000, 100, 9000, 100} {
+			c.Write(make([]byte, n))
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			if _, err := c.Read(make([]byte, 10)); err != nil {
+				t.Fatalf("flow %d, %d bytes: %v", i, n, err)
+			}
+			if from := <-sources; !first.IsValid() {
+				first = from
+			} else if from != first {
+				t.Errorf("flow %d, %d bytes: from %s, before from %s", i, n, from, first)
+			}
+		}
+	}
+	server.Close()
+}
+
+func TestStreamsOnSeveralShardsAtOnce(t *testing.T) {
+	w := newWorld(t, queues(2))
+	var wg sync.WaitGroup
+	for range 4 {
+		a, b := w.connect(outside4)
+		wg.Go(func() { swap(t, a, b, 10<<20) })
+	}
+	wg.Wait()
+}
+
+func TestInboxIsBounded(t *testing.T) {
+	var b inbox
+	ok, first := b.put(make([]byte, 100), frame.Offload{})
+	if !ok || !first {
+		t.Fatal("the first frame does not wake")
+	}
+	n := 1
+	for ; ok && n < 1<<20; n++ {
+		ok, first = b.put(make([]byte, 100), frame.Offload{})
+		if first {
+			t.Fatal("a later frame wakes")
+		}
+	}
+	if n-1 != handoverFrames {
+		t.Errorf("%d small frames fit, want %d", n-1, handoverFrames)
+	}
+	if got := len(b.take()); got != handoverFrames || b.waiting.Load() {
+		t.Errorf("took %d frames", got)
+	}
+	for n = 0; ; n++ {
+		if ok, _ := b.put(make([]byte, 60_000), frame.Offload{}); !ok {
+			break
+		}
+	}
+	if n*60_000 > handoverBytes {
+		t.Errorf("%d bytes fit, want at most %d", n*60_000, handoverBytes)
+	}
+}
+
+func TestOwnerIsTheSameBothWaysAndSpreads(t *testing.T) {
+	f := &Forwarder{shards: make([]*shard, 4)}
+	var counts [4]int
+	for i := range 1000 {
+		k := flowKey{header.ProtocolTCP, udpKey{netip.MustParseAddrPort(fmt.Sprint(sandbox4, ":", 20000+i)), netip.MustParseAddrPort("198.51.100.1:443")}}
+		counts[f.owner(k)]++
+		if f.owner(k) != f.owner(flowKey{k.protocol, udpKey{k.peer, k.sandbox}}) {
+			t.Fatalf("%v: another owner the other way", k)
+		}
+	}
+	for i, n := range counts {
+		if n < 150 {
+			t.Errorf("shard %d owns %d flows of 1000", i, n)
+		}
+	}
+	s := &shard{Forwarder: f, index: 3}
+	k := flowKey{header.ProtocolUDP, udpKey{netip.MustParseAddrPort("10.0.2.100:53"), netip.MustParseAddrPort("198.51.100.1:1000")}}
+	if !s.claim(k) || f.owner(k) != 3 || (&shard{Forwarder: f, index: 1}).claim(k) {
+		t.Error("a claimed flow is not its shard's alone")
+	}
+	hash := int(header.FlowHash(k.sandbox, k.peer, k.protocol) % 4)
+	if s.disclaim(k); f.owner(k) != hash {
+		t.Error("a flow given up is not its hash's")
+	}
+}

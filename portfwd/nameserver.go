@@ -1,0 +1,43 @@
+package portfwd
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"sbxnet/netstack/socket"
+)
+
+// Nameserver answers the queries that come to the DNS addresses; *dns.Server is
+// one. Each call serves until what it was given is closed.
+type Nameserver interface {
+	ServePacket(net.PacketConn) error
+	Serve(net.Listener) error
+}
+
+// serveNames has the name server listen in a shard's stack, over UDP and TCP.
+func (f *Forwarder) serveNames(s *shard) error {
+	if f.cfg.Nameserver == nil {
+		return nil
+	}
+	n := socket.New(s.stack, s.loop, nil)
+	f.nets = append(f.nets, n)
+	f.running.Go(func() { <-s.ended; n.Close() }) // nobody is left to run what sockets post
+	for _, a := range []netip.Addr{f.cfg.IPv4.DNS, f.cfg.IPv6.DNS} {
+		if !a.IsValid() {
+			continue
+		}
+		address := netip.AddrPortFrom(a, 53).String()
+		pc, err := n.ListenPacket("udp", address)
+		if err != nil {
+			return fmt.Errorf("serve names: %w", err)
+		}
+		l, err := n.Listen("tcp", address)
+		if err != nil {
+			return fmt.Errorf("serve names: %w", err)
+		}
+		f.running.Go(func() { f.cfg.Nameserver.ServePacket(pc) })
+		f.running.Go(func() { f.cfg.Nameserver.Serve(l) })
+	}
+	return nil
+}
