@@ -5,9 +5,9 @@
 //
 // A TAP device with virtio headers is the usual one. Where /dev/net/tun cannot
 // be opened, a veth pair does the same job: the sandbox has one end, and on the
-// other, in the same namespace, an AF_PACKET socket takes and sends frames. A
-// [Channel] joins two stacks in memory. Package pcap has wrappers that watch a
-// link.
+// other, in a network namespace with nothing else in it, an AF_PACKET socket
+// takes and sends frames. A [Channel] joins two stacks in memory. Package pcap
+// has wrappers that watch a link.
 //
 // [Open] runs inside the sandbox's network namespace, where the device belongs,
 // and returns descriptors; [Attach] turns them into a [Link] in the process

@@ -26,11 +26,16 @@ const wantedBuffer = 8 << 20
 
 func openPacket(o Options) (Info, []*os.File, error) {
 	info := Info{Options: o, Kind: Packet, VnetHeader: !o.plain()}
+	behind, err := openBackroom()
+	if err != nil {
+		info.Notes = append(info.Notes, fmt.Sprintf("the sandbox sees both ends of its link: %v", err))
+	}
+	defer behind.close()
 	peer := peerName(o.Name)
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: vethAttrs(o), PeerName: peer, PeerMTU: uint32(o.MTU)}); err != nil {
+	if err := addPair(o, peer, behind); err != nil {
 		return Info{}, nil, fmt.Errorf("open packet link %s: create veth pair: %w", o.Name, err)
 	}
-	files, err := openPair(&info, peer)
+	files, err := openPair(&info, peer, behind)
 	if err != nil {
 		if l, e := netlink.LinkByName(o.Name); e == nil {
 			netlink.LinkDel(l) // takes the peer with it
@@ -40,17 +45,38 @@ func openPacket(o Options) (Info, []*os.File, error) {
 	return info, files, nil
 }
 
-func vethAttrs(o Options) netlink.LinkAttrs {
+// addPair creates the pair, one end here, the other in the backroom.
+func addPair(o Options, peer string, behind *backroom) error {
 	a := netlink.NewLinkAttrs()
 	a.Name, a.MTU, a.HardwareAddr = o.Name, o.MTU, o.HardwareAddr
-	return a
+	veth := &netlink.Veth{LinkAttrs: a, PeerName: peer, PeerMTU: uint32(o.MTU)}
+	if behind != nil {
+		veth.PeerNamespace = netlink.NsFd(behind.behind)
+	}
+	return netlink.LinkAdd(veth)
 }
 
 // openPair sets up both ends of the pair and opens the sockets on ours.
-func openPair(info *Info, peer string) ([]*os.File, error) {
+func openPair(info *Info, peer string, behind *backroom) (files []*os.File, err error) {
 	if err := setUpInterface(info.Options, vethQueueLen); err != nil {
 		return nil, err
 	}
+	err = behind.inside(func() error {
+		files, err = openPeer(info, peer)
+		return err
+	})
+	if err == nil {
+		err = limitVeth(*info)
+	}
+	if err != nil {
+		closeAll(files)
+		return nil, err
+	}
+	return files, nil
+}
+
+// openPeer brings our end up and opens the sockets on it.
+func openPeer(info *Info, peer string) ([]*os.File, error) {
 	link, err := netlink.LinkByName(peer)
 	if err != nil {
 		return nil, fmt.Errorf("find interface %s: %w", peer, err)
@@ -62,19 +88,11 @@ func openPair(info *Info, peer string) ([]*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = control(files[0], func(fd int) error { return probePacket(info, fd) })
-	if err == nil {
-		err = limitVeth(*info)
-	}
-	if err != nil {
-		closeAll(files)
-		return nil, err
-	}
-	return files, nil
+	return files, control(files[0], func(fd int) error { return probePacket(info, fd) })
 }
 
-// hideFromKernel brings our end up with nothing on it that would make the
-// namespace's own IP stack answer: no ARP, no IPv6. Frames for the gateway are
+// hideFromKernel brings our end up with nothing on it that would make the IP
+// stack of the namespace that it is in answer: no ARP, no IPv6. Frames for the gateway are
 // for another hardware address than this end's, so IPv4 drops them by itself.
 func hideFromKernel(info *Info, link netlink.Link) error {
 	name := link.Attrs().Name
