@@ -141,6 +141,18 @@ func TestLateAnswerOfTheFirstServerStillCounts(t *testing.T) {
 	}
 }
 
+func TestRotateSpreadsQueriesOverTheServers(t *testing.T) {
+	a, b := startFake(t, always("192.0.2.1")), startFake(t, always("192.0.2.2"))
+	conf := writeConf(t, "nameserver 192.0.2.51\nnameserver 192.0.2.52\noptions rotate\n")
+	s := start(t, Config{ResolvConf: conf, Dial: redirect(map[string]netip.AddrPort{"192.0.2.51:53": a.addr, "192.0.2.52:53": b.addr})})
+	for range 6 {
+		s.ask(t, "udp", queryFor(t, "example.com.", miekg.TypeA))
+	}
+	if a.asked.Load() != 3 || b.asked.Load() != 3 {
+		t.Errorf("asked %d and %d times, want 3 each", a.asked.Load(), b.asked.Load())
+	}
+}
+
 func TestRefusedServerIsPassedOverAtOnce(t *testing.T) {
 	for _, network := range []string{"udp", "tcp"} {
 		alive := startFake(t, always("192.0.2.2"))
