@@ -18,6 +18,7 @@ type receiver struct {
 	tsRecentAt   timer.Instant
 	lastHeard    timer.Instant // any acceptable segment
 	lastData     timer.Instant
+	windowHeld   bool // the last window advertised was narrowed by data nobody had taken
 	rcvMSS       int  // what the peer seems to use, for counting full segments
 	quickACKs    int  // acknowledgements still to be sent without delay
 	ackNow       bool // an acknowledgement is due at Flush whatever else

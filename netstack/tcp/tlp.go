@@ -42,7 +42,7 @@ func (c *Conn) armProbe() {
 // sendTailProbe sends new data if there is any and room for it, else the last
 // segment again (RFC 8985 §7.3).
 func (c *Conn) sendTailProbe() {
-	if c.outstanding() == 0 || c.recovery != stateOpen || c.tlp.active {
+	if c.outstanding() == 0 || c.recovery != stateOpen || c.sacked > 0 || c.tlp.active {
 		return
 	}
 	before := c.sndNxt

@@ -26,11 +26,11 @@ func (c *Conn) storeEdge() seq.Value {
 	return c.bufferEdge().Add(uint32(1) << c.rcvShift)
 }
 
-// nextEdge is the right edge to advertise now. It never moves back (RFC 9293
-// §3.8.6.2.2), and forward only by a segment or half the buffer (the
+// nextEdge is the right edge to advertise now, as far as the field can say it.
+// It never moves back, and forward only by a segment or half the buffer (the
 // receiver's silly window avoidance, RFC 9293 §3.8.6.2.2).
 func (c *Conn) nextEdge() seq.Value {
-	want := c.bufferEdge()
+	want := seq.Min(c.bufferEdge(), c.rcvNxt.Add(uint32(0xffff)<<c.rcvShift))
 	step := min(c.engine.cfg.ReceiveBuffer/2, c.rcvMSS)
 	if int(want.Diff(c.rcvAdv)) < step {
 		return c.rcvAdv
@@ -41,6 +41,7 @@ func (c *Conn) nextEdge() seq.Value {
 // selectWindow returns the window field for a segment that goes out now, and
 // notes the right edge it promises.
 func (c *Conn) selectWindow() uint16 {
+	c.windowHeld = c.Buffered() > 0
 	size := c.nextEdge().Diff(c.rcvNxt)
 	if size <= 0 {
 		return 0
@@ -55,10 +56,11 @@ func (c *Conn) selectWindow() uint16 {
 	return uint16(field)
 }
 
-// windowUpdateDue reports whether the peer should hear that the window has
-// opened: by a quarter of the buffer, or at all when it has next to nothing.
+// windowUpdateDue reports whether the peer should hear that the window, which
+// data nobody took has narrowed, is opening: by a quarter of the buffer, or at
+// all when it has next to nothing.
 func (c *Conn) windowUpdateDue() bool {
-	if c.finReceived {
+	if c.finReceived || !c.windowHeld {
 		return false
 	}
 	opened := int(c.nextEdge().Diff(c.rcvAdv))
