@@ -75,9 +75,9 @@ func (s *Stack) ownFor(a netip.Addr) netip.Addr {
 	if a.Is6() && a.IsLinkLocalUnicast() {
 		return s.linkLocal
 	}
-	for i, p := range s.prefixes {
+	for _, p := range s.cfg.Addresses {
 		if p.Contains(a) {
-			return s.cfg.Addresses[i].Addr()
+			return p.Addr()
 		}
 	}
 	return s.gateway(a)
@@ -99,3 +99,6 @@ func (l *arpLink) Solicit(a netip.Addr, to header.MAC) {
 
 // Release sends a frame that waited.
 func (l *arpLink) Release(f *neighbor.Held) { (*Stack)(l).release(f) }
+
+// Abandon tells the flow of a frame that waited in vain.
+func (l *arpLink) Abandon(f *neighbor.Held) { (*Stack)(l).abandon(f) }

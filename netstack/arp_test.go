@@ -1,12 +1,14 @@
 package netstack
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
 
 	"sbxnet/netstack/frame"
 	"sbxnet/netstack/header"
+	"sbxnet/netstack/tcp"
 )
 
 // arp makes an ARP message; the sender's MAC is the sandbox's.
@@ -104,4 +106,27 @@ func TestARPDoesNotOverwriteUnasked(t *testing.T) {
 	l.in(b)
 	l.SendUDP(port("9.9.9.9:53"), port("10.0.2.100:4000"), []byte("x"), 0)
 	l.expect("arp who has 10.0.2.100 tell 10.0.2.2", "9.9.9.9:53 > 10.0.2.100:4000 udp 1")
+}
+
+func TestFlowLearnsThatItsNextHopIsNotThere(t *testing.T) {
+	l := newLab(t, strangers)
+	s := &stream{}
+	if _, err := l.TCP().Dial(port("192.0.2.7:5000"), port("10.0.2.100:80"), s); err != nil {
+		t.Fatal(err)
+	}
+	l.Flush()
+	l.SendUDP(port("192.0.2.7:5000"), port("10.0.2.100:80"), []byte("x"), 0)
+	l.pass(time.Millisecond)
+	l.SendUDP(port("[2001:db8::7]:5000"), port("[fd00::100]:80"), []byte("x"), 0)
+	l.pass(3 * time.Second)
+	l.told("unreachable 192.0.2.7:5000 > 10.0.2.100:80 reason 2 mtu 0",
+		"unreachable [2001:db8::7]:5000 > [fd00::100]:80 reason 2 mtu 0")
+	for range 200 { // TCP insists, for the neighbour may yet come up (RFC 5461 §4)
+		l.pass(time.Second)
+		l.Flush()
+		l.out()
+	}
+	if !errors.Is(s.err, tcp.ErrUnreachable) {
+		t.Fatalf("the attempt ended with %v", s.err)
+	}
 }

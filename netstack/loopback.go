@@ -1,11 +1,6 @@
 package netstack
 
-import (
-	"net/netip"
-	"time"
-
-	"sbxnet/netstack/timer"
-)
+import "net/netip"
 
 // A published server may be bound to 127.0.0.1 in the sandbox alone. Where the
 // sandbox routes that (route_localnet), the stack sends to it there, and answers
@@ -19,39 +14,36 @@ type loopbackFlow struct {
 	protocol      uint8
 }
 
-// Bounds of the memory for such flows.
-const (
-	loopbackFlowsMax = 1 << 15 // in each of two halves
-	loopbackFlowIdle = time.Hour
-)
+// loopbackFlowsMax bounds each of the two halves of the memory for such flows.
+const loopbackFlowsMax = 1 << 15
 
-// loopbackFlows remembers flows in two halves: when the young one is full, or
-// an idle time has passed, it becomes the old one, and what was old and not used
-// since is forgotten. It costs no allocation in steady use.
+// loopbackFlows remembers flows in two halves: when the young one is full it
+// becomes the old one, and what was old and not used since is forgotten. It
+// costs no allocation in steady use. Time makes it forget nothing: a connection
+// may be silent for days, and TCP and the Handler know what is over.
 type loopbackFlows struct {
 	young, old map[loopbackFlow]struct{}
-	turned     timer.Instant
 }
 
 // note remembers f.
-func (l *loopbackFlows) note(now timer.Instant, f loopbackFlow) {
+func (l *loopbackFlows) note(f loopbackFlow) {
 	if _, ok := l.young[f]; ok {
 		return
 	}
-	if l.young == nil || len(l.young) == loopbackFlowsMax || now.Sub(l.turned) > loopbackFlowIdle {
-		l.old, l.young, l.turned = l.young, make(map[loopbackFlow]struct{}), now
+	if l.young == nil || len(l.young) == loopbackFlowsMax {
+		l.old, l.young = l.young, make(map[loopbackFlow]struct{})
 	}
 	l.young[f] = struct{}{}
 	delete(l.old, f)
 }
 
 // has reports whether f is remembered, and keeps it in memory.
-func (l *loopbackFlows) has(now timer.Instant, f loopbackFlow) bool {
+func (l *loopbackFlows) has(f loopbackFlow) bool {
 	if _, ok := l.young[f]; ok {
 		return true
 	}
 	if _, ok := l.old[f]; ok {
-		l.note(now, f)
+		l.note(f)
 		return true
 	}
 	return false

@@ -123,3 +123,6 @@ func (l *ndLink) Solicit(a netip.Addr, to header.MAC) {
 
 // Release sends a frame that waited.
 func (l *ndLink) Release(f *neighbor.Held) { (*Stack)(l).release(f) }
+
+// Abandon tells the flow of a frame that waited in vain.
+func (l *ndLink) Abandon(f *neighbor.Held) { (*Stack)(l).abandon(f) }

@@ -66,13 +66,8 @@ func (s *Stack) sendRouterAdvertisement(to netip.Addr) {
 		HopLimit: defaultTTL, Lifetime: c.Lifetime, MTU: uint32(s.cfg.MTU),
 		DNSServers: c.DNS, DNSLifetime: c.Lifetime, LinkAddress: s.cfg.HardwareAddr,
 	}
-	for _, p := range s.prefixes {
-		if !p.Addr().Is4() {
-			fields.Prefix = header.PrefixInformation{
-				Prefix: p, OnLink: true, Autonomous: c.Autonomous, Valid: c.Lifetime, Preferred: c.Lifetime}
-			break
-		}
-	}
+	fields.Prefix = header.PrefixInformation{ // linkLocal is valid, so there is one
+		Prefix: s.prefixes6[0], OnLink: true, Autonomous: c.Autonomous, Valid: c.Lifetime, Preferred: c.Lifetime}
 	b := make([]byte, fields.Len())
 	header.PutRouterAdvertisement(b, &fields, s.linkLocal, to)
 	s.sendND(b, s.linkLocal, to)

@@ -19,10 +19,14 @@ func (s *Stack) isOwn(a netip.Addr) bool {
 
 // onLink reports whether a is reached without a next hop.
 func (s *Stack) onLink(a netip.Addr) bool {
-	if a.Is6() && a.IsLinkLocalUnicast() {
-		return true
+	prefixes := s.prefixes4
+	if !a.Is4() {
+		if a.IsLinkLocalUnicast() {
+			return true
+		}
+		prefixes = s.prefixes6
 	}
-	for _, p := range s.prefixes {
+	for _, p := range prefixes {
 		if p.Contains(a) {
 			return true
 		}
@@ -32,24 +36,31 @@ func (s *Stack) onLink(a netip.Addr) bool {
 
 // isSubnetBroadcast reports whether a is the directed broadcast address of a
 // network on the link, or its old form with all host bits zero (RFC 1122
-// §3.3.6). Networks of two addresses or one have none (RFC 3021).
+// §3.3.6).
 func (s *Stack) isSubnetBroadcast(a netip.Addr) bool {
-	if !a.Is4() {
-		return false
-	}
-	for _, p := range s.prefixes {
-		if p.Bits() <= 30 && p.Contains(a) && (a == p.Addr() || a == lastIPv4(p)) {
-			return true
+	return slices.Contains(s.broadcasts, a)
+}
+
+// addPrefix takes note of a network on the link and its broadcast addresses.
+// Networks of two addresses or one have none (RFC 3021).
+func (s *Stack) addPrefix(p netip.Prefix) {
+	if !p.Addr().Is4() {
+		if !slices.Contains(s.prefixes6, p) {
+			s.prefixes6 = append(s.prefixes6, p)
 		}
+		return
 	}
-	return false
+	if slices.Contains(s.prefixes4, p) {
+		return
+	}
+	s.prefixes4 = append(s.prefixes4, p)
+	if p.Bits() <= 30 {
+		s.broadcasts = append(s.broadcasts, p.Addr(), lastIPv4(p))
+	}
 }
 
 // lastIPv4 is the highest address in an IPv4 prefix.
 func lastIPv4(p netip.Prefix) netip.Addr {
-	if !p.Addr().Is4() {
-		return netip.Addr{}
-	}
 	b := p.Addr().As4()
 	for i := p.Bits(); i < 32; i++ {
 		b[i/8] |= 0x80 >> (i % 8)

@@ -33,8 +33,10 @@ type Stack struct {
 	tcp     *tcp.Engine
 	stats   Stats
 
-	own4, own6         []netip.Addr // own6 ends in the link-local address
-	prefixes           []netip.Prefix
+	own4, own6         []netip.Addr   // own6 ends in the link-local address
+	prefixes4          []netip.Prefix // on the link, each once
+	prefixes6          []netip.Prefix
+	broadcasts         []netip.Addr // of prefixes4
 	gateway4, gateway6 netip.Addr
 	linkLocal          netip.Addr
 
@@ -85,7 +87,7 @@ func New(cfg Config) (*Stack, error) {
 
 func (s *Stack) setAddresses() {
 	for _, p := range s.cfg.Addresses {
-		s.prefixes = append(s.prefixes, p.Masked())
+		s.addPrefix(p.Masked())
 		if p.Addr().Is4() {
 			s.own4 = append(s.own4, p.Addr())
 		} else {

@@ -38,7 +38,7 @@ func (s *Stack) acceptLoopbackTCP(p *packet, h header.TCP) bool {
 	if h.Flags()&(header.SYN|header.ACK) == header.SYN {
 		return false
 	}
-	return s.loopback.has(s.now, loopbackFlow{
+	return s.loopback.has(loopbackFlow{
 		local:  netip.AddrPortFrom(p.dst, h.DestinationPort()),
 		remote: netip.AddrPortFrom(p.src, h.SourcePort()), protocol: header.ProtocolTCP,
 	})
@@ -54,7 +54,7 @@ func (s *Stack) AppendTCP(r *tcp.Route, tcpLen, payloadLen int) (*frame.Frame, [
 		gen = s.arp.Generation()
 	}
 	if v4 && r.Remote.Addr().IsLoopback() {
-		s.loopback.note(s.now, loopbackFlow{r.Local, r.Remote, header.ProtocolTCP})
+		s.loopback.note(loopbackFlow{r.Local, r.Remote, header.ProtocolTCP})
 	}
 	if c.Len != 0 && c.Generation == gen {
 		f := s.out.Append(int(c.Len) + tcpLen)

@@ -126,7 +126,7 @@ func (s *Stack) inputUDP(p *packet) {
 		Dst:     netip.AddrPortFrom(p.dst, h.DestinationPort()),
 		Payload: payload, TTL: p.ttl, TOS: p.tos,
 	}
-	if p.loopback && !s.loopback.has(s.now, loopbackFlow{d.Dst, d.Src, header.ProtocolUDP}) {
+	if p.loopback && !s.loopback.has(loopbackFlow{d.Dst, d.Src, header.ProtocolUDP}) {
 		s.stats.Drops.MartianSource++
 		return
 	}
@@ -185,7 +185,7 @@ func (s *Stack) sendUDP(src, dst netip.AddrPort, payload []byte, segmentSize int
 		return
 	}
 	if dst.Addr().IsLoopback() {
-		s.loopback.note(s.now, loopbackFlow{src, dst, header.ProtocolUDP})
+		s.loopback.note(loopbackFlow{src, dst, header.ProtocolUDP})
 	}
 	s.stats.UDPOut++
 	if segmentSize <= 0 || segmentSize >= len(payload) {

@@ -234,13 +234,13 @@ func TestLoopbackSourceIsTakenForFlowsThatWeOpened(t *testing.T) {
 func TestLoopbackFlowsAreBounded(t *testing.T) {
 	var l loopbackFlows
 	f := loopbackFlow{port("192.0.2.7:5000"), port("127.0.0.1:80"), header.ProtocolUDP}
-	l.note(0, f)
+	l.note(f)
 	for i := range 3 * loopbackFlowsMax {
 		g := f
 		g.local = netip.AddrPortFrom(ip("192.0.2.8"), uint16(i))
 		g.remote = netip.AddrPortFrom(ip("127.0.0.1"), uint16(i>>16))
-		l.note(0, g)
-		if i%1000 == 0 && !l.has(0, f) {
+		l.note(g)
+		if i%1000 == 0 && !l.has(f) {
 			t.Fatalf("a flow in use was forgotten after %d others", i)
 		}
 	}

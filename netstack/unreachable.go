@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"sbxnet/netstack/header"
+	"sbxnet/netstack/neighbor"
 	"sbxnet/netstack/tcp"
 )
 
@@ -142,7 +143,7 @@ func (s *Stack) inputError(p *packet, q header.Quoted, r report) {
 // acceptLoopbackError lets an error from 127.0.0.0/8 through if it is about a
 // flow that we opened to there.
 func (s *Stack) acceptLoopbackError(p *packet, q header.Quoted) bool {
-	return !p.loopback || s.loopback.has(s.now, loopbackFlow{q.Source, q.Destination, q.Protocol})
+	return !p.loopback || s.loopback.has(loopbackFlow{q.Source, q.Destination, q.Protocol})
 }
 
 func (s *Stack) inputUDPError(u *Unreachable) {
@@ -156,5 +157,21 @@ func (s *Stack) inputUDPError(u *Unreachable) {
 		s.handler.Unreachable(u)
 	default:
 		s.stats.Drops.ICMPQuote++
+	}
+}
+
+// abandon tells the flow of a frame that could not be sent that its next hop is
+// not there, as a router would (RFC 1812 §5.2.7.1).
+func (s *Stack) abandon(h *neighbor.Held) {
+	var q header.Quoted
+	var ok bool
+	b := h.AppendTo(nil)[header.EthernetLen:]
+	if b[0]>>4 == 4 {
+		q, ok = header.ParseQuotedIPv4(b)
+	} else {
+		q, ok = header.ParseQuotedIPv6(b)
+	}
+	if ok {
+		s.inputError(&packet{dst: q.Source.Addr()}, q, report{reason: tcp.HostUnreachable})
 	}
 }

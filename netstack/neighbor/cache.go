@@ -37,6 +37,9 @@ type Link interface {
 	Solicit(addr netip.Addr, to header.MAC)
 	// Release sends a held frame, whose Ethernet destination is filled in now.
 	Release(f *Held)
+	// Abandon is told of a held frame whose neighbour did not answer, so that
+	// it will not be sent.
+	Abandon(f *Held)
 }
 
 type state uint8
@@ -279,6 +282,10 @@ func (c *Cache) expire(now timer.Instant, e *entry) {
 		c.solicit(now, e)
 	default:
 		c.stats.Failed++
+		held := e.held
 		c.remove(e.addr)
+		for _, f := range held { // last: who is told may use the cache
+			c.link.Abandon(f)
+		}
 	}
 }

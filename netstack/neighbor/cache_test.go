@@ -30,6 +30,10 @@ func (w *wire) Release(f *Held) {
 	w.log = append(w.log, fmt.Sprintf("send %s%s to %v", f.Payload[0], f.Payload[1], header.MAC(f.Header)))
 }
 
+func (w *wire) Abandon(f *Held) {
+	w.log = append(w.log, fmt.Sprintf("give up %s", f.Payload[0]))
+}
+
 // took returns the log so far and starts it afresh.
 func (w *wire) took() string {
 	s := strings.Join(w.log, "; ")
@@ -91,7 +95,7 @@ func TestNoAnswerIsGivenUpAndAskedAgainLater(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		q.Run(second(i))
 	}
-	expect(t, w, strings.TrimSuffix(strings.Repeat("ask 10.0.2.100 of ff:ff:ff:ff:ff:ff; ", MaxSolicits), "; "))
+	expect(t, w, strings.Repeat("ask 10.0.2.100 of ff:ff:ff:ff:ff:ff; ", MaxSolicits)+"give up a")
 	if s := c.Stats(); s.Failed != 1 || s.HeldDropped != 1 || c.Len() != 0 || q.Len() != 0 {
 		t.Fatalf("%+v, %d entries, %d timers", s, c.Len(), q.Len())
 	}
