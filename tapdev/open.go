@@ -21,9 +21,10 @@ const MaxQueues = 64
 
 // Open creates the sandbox's interface in the network namespace of the calling
 // thread, which needs CAP_NET_ADMIN there (for the packet link also CAP_NET_RAW,
-// and CAP_SYS_ADMIN to keep our end of the pair out of the sandbox's sight). It sets MTU, hardware address and queue length, finds out by trying
-// what the kernel offloads, and leaves the interface down. Kind Auto takes the
-// packet link where a TAP cannot be opened, and notes why.
+// and CAP_SYS_ADMIN to keep our end of the pair out of the sandbox's sight). It
+// sets MTU, hardware address and queue length, finds out by trying what the
+// kernel offloads, and leaves the interface down. Kind Auto takes the packet
+// link where a TAP cannot be opened, and notes why.
 //
 // It returns one descriptor per queue, for [Attach]. The device lives as long
 // as its descriptors. On an error nothing is left.
