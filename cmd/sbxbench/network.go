@@ -121,9 +121,7 @@ func networks(quick, peers bool) []network {
 			sbxnetWith("sbxnet 2 channels", "--num-network-channels", "2"))
 	}
 	if peers {
-		for _, p := range peerNetworks() {
-			all = append(all, p)
-		}
+		all = append(all, peerNetworks()...)
 	}
 	return all
 }

@@ -69,7 +69,7 @@ func TestTwoSandboxesCannotSeeEachOther(t *testing.T) {
 	flags := []string{"--cidr", "10.77.0.0/24"}
 	p := start(t, "run", "--cidr", "10.77.0.0/24", "--", hello)
 	time.Sleep(500 * time.Millisecond)
-	if got := sh(t, flags, self("refused", "tcp", "10.77.0.100:80")); strings.Contains(got, "connected") {
+	if got := sh(t, flags, toolLine("refused", "tcp", "10.77.0.100:80")); strings.Contains(got, "connected") {
 		t.Errorf("the other sandbox answered: %q", got)
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)

@@ -8,12 +8,23 @@ import (
 	"testing"
 )
 
-// sbxnet and hello are the programs under test, built once a run. A world
-// inherits them through the environment.
+// sbxnet and hello are the programs under test, built once a run; a world
+// inherits them through the environment. self is this test binary.
 var (
+	self   = selfPath()
 	sbxnet = os.Getenv("SBXNET_E2E_BINARY")
 	hello  = os.Getenv("SBXNET_E2E_HELLO")
 )
+
+// selfPath is this test binary's own: what runs in a sandbox finds another
+// program behind /proc/self/exe.
+func selfPath() string {
+	path, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))

@@ -45,8 +45,8 @@ func waitFor(t *testing.T, out *lockedBuffer, text string) {
 	t.Fatalf("no %q in %q", text, out.String())
 }
 
-func self(tool ...string) string {
-	return os.Args[0] + " " + toolArg + " " + strings.Join(tool, " ")
+func toolLine(args ...string) string {
+	return self + " " + toolArg + " " + strings.Join(args, " ")
 }
 
 // linkCases are the ways to carry a frame; every end-to-end transfer runs over
@@ -69,16 +69,16 @@ func TestHundredMegabytesBothWaysWithHalfClose(t *testing.T) {
 	}
 	needTAP(t)
 	arg := fmt.Sprintf("%%s,%d", transferBytes)
-	onRemote(t, os.Args[0], toolArg, "serve", fmt.Sprintf(arg, "[::]:7000"))
+	onRemote(t, self, toolArg, "serve", fmt.Sprintf(arg, "[::]:7000"))
 	for name, flags := range linkCases {
 		t.Run("outbound/"+name, func(t *testing.T) {
 			for _, host := range []string{remoteAddr4, remoteAddr6} {
-				sh(t, flags, self("exchange", net.JoinHostPort(host, "7000"), fmt.Sprint(transferBytes)))
+				sh(t, flags, toolLine("exchange", net.JoinHostPort(host, "7000"), fmt.Sprint(transferBytes)))
 			}
 		})
 		t.Run("published/"+name, func(t *testing.T) {
 			args := append([]string{"run", "-p", "0.0.0.0:7001:7001"}, flags...)
-			p := start(t, append(args, "--", os.Args[0], toolArg, "serve", fmt.Sprintf(arg, ":7001"))...)
+			p := start(t, append(args, "--", self, toolArg, "serve", fmt.Sprintf(arg, ":7001"))...)
 			p.waitOutput("serving", 20*time.Second)
 			time.Sleep(200 * time.Millisecond)
 			remote(t, func() {
@@ -125,7 +125,7 @@ func TestThousandConnectionsAtOnce(t *testing.T) {
 	}
 	echoServer(t, "[::]:7100")
 	for _, host := range []string{remoteAddr4, remoteAddr6} {
-		out := sh(t, nil, "ulimit -n 4096 2>/dev/null; "+self("crowd", net.JoinHostPort(host, "7100"), "1000"))
+		out := sh(t, nil, "ulimit -n 4096 2>/dev/null; "+toolLine("crowd", net.JoinHostPort(host, "7100"), "1000"))
 		if !strings.Contains(out, "all 1000 echoed") {
 			t.Errorf("%s: %q", host, out)
 		}
@@ -154,7 +154,7 @@ func TestOutboundPrograms(t *testing.T) {
 		}
 	})
 	t.Run("udp", func(t *testing.T) {
-		onRemote(t, os.Args[0], toolArg, "who", "udp", "[::]:7300")
+		onRemote(t, self, toolArg, "who", "udp", "[::]:7300")
 		time.Sleep(300 * time.Millisecond)
 		for _, host := range []string{remoteAddr4, remoteAddr6} {
 			got := sh(t, nil, fmt.Sprintf("echo who | nc -u -w 2 %s 7300", host))
@@ -180,10 +180,8 @@ func TestPingWithoutPingSocketsIsExplained(t *testing.T) {
 	if !inAWorld(t) {
 		return
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("1 0"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	// The world's root has CAP_NET_RAW there; an ordinary user has not.
+	// A new network namespace has the kernel's default, "1 0": nobody. The
+	// world's root has CAP_NET_RAW there; an ordinary user has not.
 	p := start(t, "run", "--", "sh", "-c", fmt.Sprintf("ping -c 2 -i 0.2 -W 1 %s; true", remoteAddr4))
 	r := p.wait(20 * time.Second)
 	answered := strings.Contains(r.stdout, " 0% packet loss")
@@ -218,7 +216,7 @@ func TestRefusedUnreachableAndResetArriveAsThemselves(t *testing.T) {
 		{"tcp", "198.51.100.1:80", "unreachable"},
 		{"tcp", "[2001:db8:1::1]:80", "unreachable"},
 	} {
-		if got := sh(t, nil, self("refused", c.network, c.addr)); !strings.Contains(got, c.want) {
+		if got := sh(t, nil, toolLine("refused", c.network, c.addr)); !strings.Contains(got, c.want) {
 			t.Errorf("%s %s: %q, want %q", c.network, c.addr, got, c.want)
 		}
 	}
@@ -256,13 +254,13 @@ func TestHostLoopbackIsClosedUnlessAskedFor(t *testing.T) {
 	// Every spelling of the host's loopback that has ever fooled a forwarder.
 	sneaky := []string{"127.0.0.1:" + port4, "[::1]:" + port6, "0.0.0.0:" + port4, "[::ffff:127.0.0.1]:" + port4, "10.77.0.3:" + port4}
 	for _, a := range append(sneaky, gateway...) {
-		if got := sh(t, flags, self("refused", "tcp", a)); strings.Contains(got, "connected") {
+		if got := sh(t, flags, toolLine("refused", "tcp", a)); strings.Contains(got, "connected") {
 			t.Errorf("%s connects without --host-loopback", a)
 		}
 	}
 	open := append(flags, "--host-loopback")
 	for _, a := range gateway {
-		if got := sh(t, open, self("refused", "tcp", a)); !strings.Contains(got, "connected") {
+		if got := sh(t, open, toolLine("refused", "tcp", a)); !strings.Contains(got, "connected") {
 			t.Errorf("%s with --host-loopback: %q", a, got)
 		}
 	}

@@ -98,7 +98,7 @@ func TestRemoteClientsAddressIsTheSourceTheServerSees(t *testing.T) {
 		return
 	}
 	p := start(t, "run", "-p", "0.0.0.0:8080:80", "-p", "[::]:8080:80", "-p", "0.0.0.0:8053:53/udp", "-p", "[::]:8053:53/udp", "--",
-		"sh", "-c", fmt.Sprintf("%[1]s e2e-tool who udp :53 & exec %[1]s e2e-tool who tcp :80", os.Args[0]))
+		"sh", "-c", fmt.Sprintf("%[1]s e2e-tool who udp :53 & exec %[1]s e2e-tool who tcp :80", self))
 	p.publishedPort("80", "tcp")
 	p.until("both servers", 10*time.Second, func() bool { return strings.Count(p.stdout.String(), "listening") == 2 })
 	time.Sleep(200 * time.Millisecond)
@@ -163,7 +163,7 @@ func TestServerIsReachedHoweverItIsBound(t *testing.T) {
 
 func TestRangeIsPublishedPortByPort(t *testing.T) {
 	p := start(t, "run", "-p", "18300-18303:8300-8303", "--", "sh", "-c",
-		fmt.Sprintf("for p in 8300 8301 8302; do %[1]s e2e-tool who tcp :$p & done; exec %[1]s e2e-tool who tcp :8303", os.Args[0]))
+		fmt.Sprintf("for p in 8300 8301 8302; do %[1]s e2e-tool who tcp :$p & done; exec %[1]s e2e-tool who tcp :8303", self))
 	p.until("four servers", 10*time.Second, func() bool { return strings.Count(p.stdout.String(), "listening") == 4 })
 	time.Sleep(200 * time.Millisecond)
 	for port := 18300; port <= 18303; port++ {
@@ -181,7 +181,7 @@ func TestRangeIsPublishedPortByPort(t *testing.T) {
 }
 
 func TestPublishedUDP(t *testing.T) {
-	p := start(t, "run", "-p", "53/udp", "--", os.Args[0], toolArg, "who", "udp", ":53")
+	p := start(t, "run", "-p", "53/udp", "--", self, toolArg, "who", "udp", ":53")
 	port := p.publishedPort("53", "udp")
 	p.waitOutput("listening", 10*time.Second)
 	for _, host := range []string{"127.0.0.1", "::1"} {

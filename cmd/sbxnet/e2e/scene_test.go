@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -110,13 +109,6 @@ func (s *scene) processes() []int {
 		}
 	}
 	return pids
-}
-
-// kill ends every process of the scene, for a test that has already failed.
-func (s *scene) kill() {
-	for _, pid := range s.processes() {
-		syscall.Kill(pid, syscall.SIGKILL)
-	}
 }
 
 func mounts(t *testing.T) string {

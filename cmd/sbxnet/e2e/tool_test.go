@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,11 +42,41 @@ func stream(seed uint64, n int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8(key), n)
 }
 
-func sumOf(r io.Reader) (string, error) {
-	h := sha256.New()
-	_, err := io.Copy(h, r)
-	return fmt.Sprintf("%x", h.Sum(nil)), err
+// compare reads both to the end and says where they first differ.
+func compare(got, want io.Reader) error {
+	g, w := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := 0; ; {
+		n, err := io.ReadFull(got, g)
+		m, _ := io.ReadFull(want, w)
+		if i := firstDifference(g[:n], w[:m]); i >= 0 {
+			return fmt.Errorf("byte %d of the stream differs: got % x, want % x (%v)", at+i, around(g[:n], i), around(w[:m], i), err)
+		}
+		at += n
+		switch err {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF:
+			if n != m {
+				return fmt.Errorf("the stream ends after %d bytes, too early", at)
+			}
+			return nil
+		default:
+			return fmt.Errorf("after %d bytes: %w", at, err)
+		}
+	}
 }
+
+// firstDifference is the first index at which a differs from b or goes past its
+// end; -1 if b begins with a.
+func firstDifference(a, b []byte) int {
+	for i := range a {
+		if i >= len(b) || a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+func around(b []byte, i int) []byte { return b[i:min(i+16, len(b))] }
 
 // exchange sends seed's stream and half-closes, while it reads what the other
 // end sends until that half-closes too, and compares the bytes.
@@ -62,15 +91,11 @@ func exchange(c *net.TCPConn, sendSeed, receiveSeed uint64, n int64) error {
 		}
 		sent <- err
 	}()
-	got, err := sumOf(c)
-	if err != nil {
+	if err := compare(c, stream(receiveSeed, n)); err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
 	if err := <-sent; err != nil {
 		return fmt.Errorf("send: %w", err)
-	}
-	if want, _ := sumOf(stream(receiveSeed, n)); got != want {
-		return fmt.Errorf("received bytes differ from those sent")
 	}
 	return nil
 }
