@@ -109,6 +109,7 @@ func (s *shard) turn() error {
 	if err != nil {
 		return err
 	}
+	s.counters.turns++
 	s.stack.Tick(now)
 	s.timers.Run(now)
 	s.loop.Dispatch()

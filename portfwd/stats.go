@@ -12,6 +12,7 @@ type counters struct {
 	datagramsToHost, datagramsToGuest, datagramsLost                           uint64
 	echoes, echoDenied                                                         uint64
 	handedOver, handoverLost                                                   uint64
+	turns                                                                      uint64 // of the loop
 }
 
 // Stats counts what a forwarder has done since Start, over all shards, but for

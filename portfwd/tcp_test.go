@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/tapdev"
 )
 
 // stream is n bytes that differ from place to place.
@@ -86,14 +88,18 @@ func TestHundredMegabytesBothWaysWithHalfClose(t *testing.T) {
 	if testing.Short() {
 		size = 10 << 20
 	}
-	for _, host := range []string{outside4, outside6} {
-		w := newWorld(t)
-		a, b := w.connect(host)
-		start := time.Now()
-		swap(t, a, b, size)
-		t.Logf("%s: %.0f Mbit/s each way", host, float64(size)*8/1e6/time.Since(start).Seconds())
-		if st := w.fwd.Stats().TCP; st.ToHost != uint64(size) || st.ToSandbox != uint64(size) {
-			t.Errorf("%+v, want %d bytes each way", st, size)
+	for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
+		for _, host := range []string{outside4, outside6} {
+			t.Run(string(kind)+" "+host, func(t *testing.T) {
+				w := newWorld(t, linked(kind))
+				a, b := w.connect(host)
+				start := time.Now()
+				swap(t, a, b, size)
+				t.Logf("%.0f Mbit/s each way", float64(size)*8/1e6/time.Since(start).Seconds())
+				if st := w.fwd.Stats().TCP; st.ToHost != uint64(size) || st.ToSandbox != uint64(size) {
+					t.Errorf("%+v, want %d bytes each way", st, size)
+				}
+			})
 		}
 	}
 }

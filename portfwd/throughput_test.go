@@ -5,45 +5,53 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"sbxnet/tapdev"
 )
 
 // BenchmarkRelay moves bulk data one way through a sandbox, between ends that
 // do nothing with it.
 func BenchmarkRelay(b *testing.B) {
-	for name, up := range map[string]bool{"up": true, "down": false} {
-		b.Run(name, func(b *testing.B) {
-			w := newWorld(b)
-			sandbox, outside := w.connect(outside4)
-			from, to := sandbox, outside
-			if !up {
-				from, to = outside, sandbox
+	for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
+		for _, way := range []string{"up", "down"} {
+			b.Run(string(kind)+"/"+way, func(b *testing.B) {
+				benchmarkRelay(b, kind, way == "up")
+			})
+		}
+	}
+}
+
+func benchmarkRelay(b *testing.B, kind tapdev.Kind, up bool) {
+	w := newWorld(b, linked(kind))
+	sandbox, outside := w.connect(outside4)
+	from, to := sandbox, outside
+	if !up {
+		from, to = outside, sandbox
+	}
+	const chunk = 128 << 10
+	b.SetBytes(chunk)
+	b.ReportAllocs()
+	b.ResetTimer()
+	go func() {
+		buf := make([]byte, chunk)
+		for range b.N {
+			if _, err := from.Write(buf); err != nil {
+				return
 			}
-			const chunk = 128 << 10
-			b.SetBytes(chunk)
-			b.ReportAllocs()
-			b.ResetTimer()
-			go func() {
-				buf := make([]byte, chunk)
-				for range b.N {
-					if _, err := from.Write(buf); err != nil {
-						return
-					}
-				}
-				from.(*net.TCPConn).CloseWrite()
-			}()
-			buf := make([]byte, chunk)
-			for left := int64(b.N) * chunk; left > 0; {
-				n, err := to.Read(buf)
-				if err != nil {
-					b.Fatalf("%d bytes short: %v", left, err)
-				}
-				left -= int64(n)
-			}
-			b.StopTimer()
-			if n, err := to.Read(buf); err != io.EOF {
-				b.Fatalf("read %d, %v at the end", n, err)
-			}
-		})
+		}
+		from.(*net.TCPConn).CloseWrite()
+	}()
+	buf := make([]byte, chunk)
+	for left := int64(b.N) * chunk; left > 0; {
+		n, err := to.Read(buf)
+		if err != nil {
+			b.Fatalf("%d bytes short: %v", left, err)
+		}
+		left -= int64(n)
+	}
+	b.StopTimer()
+	if n, err := to.Read(buf); err != io.EOF {
+		b.Fatalf("read %d, %v at the end", n, err)
 	}
 }
 

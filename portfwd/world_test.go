@@ -51,6 +51,7 @@ type worldOptions struct {
 func withConfig(f func(*Config)) option { return func(o *worldOptions) { f(&o.Config) } }
 func publishing(specs ...string) option { return func(o *worldOptions) { o.publish = specs } }
 func queues(n int) option               { return func(o *worldOptions) { o.queues = n } }
+func linked(k tapdev.Kind) option       { return func(o *worldOptions) { o.kind = k } }
 func hostLoopback(o *worldOptions)      { o.HostLoopback = true }
 
 // newWorld makes a sandbox and forwards for it until the test ends. The test
@@ -76,6 +77,9 @@ func newWorld(t testing.TB, options ...option) *world {
 	}
 	for _, f := range options {
 		f(&o)
+	}
+	if o.kind == tapdev.TAP {
+		needTAP(t)
 	}
 	w := &world{t: t, sandbox: newThread(t)}
 	var err error
@@ -103,6 +107,20 @@ func newWorld(t testing.TB, options ...option) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// needTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
+func needTAP(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	switch {
+	case err == nil:
+		f.Close()
+	case os.Getenv("CI") == "true":
+		t.Fatalf("no TAP: %v", err)
+	default:
+		t.Skipf("no TAP: %v", err)
+	}
 }
 
 type testWriter struct{ t testing.TB }
