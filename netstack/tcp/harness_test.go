@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"bytes"
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
@@ -19,6 +20,8 @@ import (
 type impairment struct {
 	loss, dup, reorder float64
 	delay, jitter      time.Duration
+	strip              []byte                                              // option kinds taken off SYNs
+	dark               time.Duration                                       // the path is down for so long at a time
 	lose               func(from *host, h header.TCP, payload []byte) bool // scripted loss
 }
 
@@ -178,6 +181,12 @@ func (w *world) send(h *host, raw []byte, r *Route, size int) {
 		w.t.Logf("%v %s %v seq %d ack %d len %d wnd %d", time.Duration(w.now), h.name, hdr.Flags(),
 			hdr.Seq(), hdr.Ack(), len(payload), hdr.Window())
 	}
+	if w.path.dark > 0 && time.Duration(w.now)%(1370*time.Millisecond) < w.path.dark {
+		return
+	}
+	if hdr.Flags().Has(header.SYN) {
+		stripOptions(hdr.OptionBytes(), w.path.strip)
+	}
 	if w.path.lose != nil && w.path.lose(h, hdr, payload) || w.rand.Float64() < w.path.loss {
 		return
 	}
@@ -193,6 +202,22 @@ func (w *world) send(h *host, raw []byte, r *Route, size int) {
 		w.order++
 		heap.Push(&w.wire, &packet{at: w.now.Add(d), order: w.order, to: h.peer,
 			src: r.Local.Addr(), dst: r.Remote.Addr(), tcp: raw, size: size, ecn: r.ECN})
+	}
+}
+
+// stripOptions overwrites options of the given kinds with nops.
+func stripOptions(b []byte, kinds []byte) {
+	for i := 0; i < len(b) && b[i] != header.TCPOptionEnd; {
+		n := 1
+		if b[i] != header.TCPOptionNop {
+			n = int(b[i+1])
+		}
+		if bytes.IndexByte(kinds, b[i]) >= 0 {
+			for j := range b[i : i+n] {
+				b[i+j] = header.TCPOptionNop
+			}
+		}
+		i += n
 	}
 }
 

@@ -188,8 +188,7 @@ func (c *Conn) processFIN(s *segment) {
 	c.finReceived = true
 	c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt)
 	c.ackNow = true
-	c.in.ranges = c.in.ranges[:0] // nothing comes after a FIN
-	c.in.nrec = 0
+	c.in.dropRanges(&c.engine.pool, c.dataEnd()) // nothing comes after a FIN
 	c.markDirty()
 	switch c.state {
 	case Established:

@@ -149,6 +149,12 @@ func (b *recvBuffer) consume(p *pool, n int, next seq.Value) {
 	b.chunks = b.chunks[:rest]
 }
 
+// dropRanges forgets what is out of order, next being the end of what is not.
+func (b *recvBuffer) dropRanges(p *pool, next seq.Value) {
+	b.ranges, b.nrec = b.ranges[:0], 0
+	b.consume(p, 0, next)
+}
+
 // free gives all memory back.
 func (b *recvBuffer) free(p *pool) {
 	putAll(p, b.chunks)

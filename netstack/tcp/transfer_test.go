@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"sbxnet/netstack/header"
 )
 
 // source writes data into a connection as room allows and then closes.
@@ -138,6 +140,136 @@ func TestTransferIsExactUnderImpairment(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			transfer(t, seed, path, randomConfig(r), randomConfig(r), r.IntN(400_000), r.IntN(100_000))
 		})
+	}
+}
+
+// optionSets is what paths may leave of our SYN's options.
+var optionSets = [][]byte{
+	nil,
+	{header.TCPOptionSACKPermitted},
+	{header.TCPOptionTimestamp},
+	{header.TCPOptionWindowScale},
+	{header.TCPOptionSACKPermitted, header.TCPOptionTimestamp, header.TCPOptionWindowScale},
+	{header.TCPOptionMSS},
+}
+
+func TestTransferIsExactWithoutOptions(t *testing.T) {
+	for seed := range uint64(90) {
+		r := rand.New(rand.NewPCG(seed, 78))
+		path := impairment{
+			loss: r.Float64() * 0.08, reorder: r.Float64() * 0.1, dup: r.Float64() * 0.05,
+			delay: 5 * time.Millisecond, jitter: 10 * time.Millisecond,
+			strip: optionSets[seed%uint64(len(optionSets))],
+		}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			transfer(t, seed, path, randomConfig(r), randomConfig(r), r.IntN(300_000), r.IntN(100_000))
+		})
+	}
+}
+
+func TestTransferSurvivesBlackouts(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 79))
+		path := impairment{delay: 3 * time.Millisecond, dark: time.Duration(r.IntN(900)) * time.Millisecond}
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			transfer(t, seed, path, randomConfig(r), randomConfig(r), r.IntN(2_000_000), r.IntN(1_000_000))
+		})
+	}
+}
+
+// TestSlowReaderLosesNothing has a handler that takes a little of what it is
+// offered and the rest now and then, over a path that loses.
+func TestSlowReaderLosesNothing(t *testing.T) {
+	for seed := range uint64(40) {
+		r := rand.New(rand.NewPCG(seed, 80))
+		w := newWorld(t, seed, randomConfig(r), randomConfig(r))
+		w.path = impairment{delay: time.Millisecond, loss: r.Float64() * 0.05}
+		data := randomBytes(w.rand, 300_000)
+		la, lb := &peerLog{}, &peerLog{limit: 1 + r.IntN(3000)}
+		src := &source{data, w.rand}
+		la.onWritable = src.pump
+		lb.onEOF = func(c *Conn) { c.Close() }
+		src.pump(w.connect(la, lb))
+		for range 20_000 {
+			w.run(time.Duration(r.IntN(5_000_000)), nil)
+			if lb.c != nil && lb.c.State() != Closed {
+				lb.drain(lb.c, 1+r.IntN(20_000))
+			}
+			if lb.closed == 1 && la.closed == 1 {
+				break
+			}
+		}
+		if !bytes.Equal(lb.got, data) || lb.err != nil || la.err != nil {
+			t.Fatalf("seed %d: %d of %d bytes, %v %v", seed, len(lb.got), len(data), la.err, lb.err)
+		}
+	}
+}
+
+// TestRandomEnds opens many connections on a bad path and ends them in every
+// way at any time. Nothing may be left behind.
+func TestRandomEnds(t *testing.T) {
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 81))
+		w := newWorld(t, seed, randomConfig(r), randomConfig(r))
+		w.path = impairment{delay: 5 * time.Millisecond, loss: 0.05, dup: 0.02, reorder: 0.1, jitter: 20 * time.Millisecond}
+		var logs []*peerLog
+		w.b.e.SetOpenHandler(func(c *Conn) {
+			l := &peerLog{c: c}
+			logs = append(logs, l)
+			if r.IntN(5) == 0 {
+				c.SetHandler(l)
+				return
+			}
+			c.Accept(l)
+		})
+		for range 30 {
+			l := &peerLog{}
+			c, err := w.a.e.Dial(netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80), l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.c = c
+			logs = append(logs, l)
+		}
+		for range 600 {
+			w.run(time.Duration(r.IntN(20_000_000)), nil)
+			l := logs[r.IntN(len(logs))]
+			switch r.IntN(12) {
+			case 0:
+				l.c.Close()
+			case 1:
+				l.c.Abort()
+			case 2, 3:
+				l.c.CloseWrite()
+			case 4:
+				l.c.Accept(l)
+			case 5:
+				l.c.Refuse(Refusal(r.IntN(6)))
+			default:
+				l.c.Write(make([]byte, r.IntN(30_000)))
+			}
+		}
+		w.b.e.SetOpenHandler(nil) // old SYNs may still arrive
+		for _, l := range logs {
+			if l.c.State() == Held {
+				l.c.Refuse(Silent)
+			}
+			l.c.Close()
+		}
+		w.run(3*time.Hour, nil)
+		for _, h := range []*host{w.a, w.b} {
+			if st := h.e.Stats(); st.Connections != 0 || st.Held != 0 || st.TimeWait != 0 || h.timers.Len() != 0 {
+				t.Fatalf("seed %d host %s: left %+v and %d timers", seed, h.name, st, h.timers.Len())
+			}
+			if used := h.e.pool.total - len(h.e.pool.free); used != 0 {
+				t.Fatalf("seed %d host %s: %d chunks lost", seed, h.name, used)
+			}
+		}
+		for _, l := range logs {
+			if l.closed > 1 || l.c.State() != Closed && l.c.State() != TimeWait {
+				t.Fatalf("seed %d: %v, told %d times", seed, l.c.State(), l.closed)
+			}
+		}
 	}
 }
 

@@ -91,6 +91,12 @@ func (c *Conn) updateSendWindow(s *segment) {
 	if wnd > c.sndWnd {
 		c.markDirty() // there may be data that waited for this
 	}
+	if c.sndWnd == 0 && c.outstanding() > 0 {
+		// What was sent into the closed window was dropped, and the timer has
+		// backed off meanwhile.
+		c.rtt.resetRTO()
+		c.arm(timerRetransmit, c.rtt.rto)
+	}
 	c.sndWnd = wnd
 	c.maxSndWnd = max(c.maxSndWnd, wnd)
 	if wnd > 0 {
