@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 
 	"sbxnet/netstack/frame"
@@ -215,4 +216,31 @@ func TestUnknownProtocols(t *testing.T) {
 		"fd00::2 > fd00::100 icmp 1/1 rest 0 about [fd00::100]:0 > [2001:db8::1]:0 protocol 132",
 		"fd00::2 > fd00::100 icmp 4/1 rest 40 about [fd00::100]:0 > [fd00::2]:0 protocol 132",
 	)
+}
+
+func TestUnicastPacketInAGroupFrameIsDropped(t *testing.T) {
+	l := newLab(t, nil)
+	for _, p := range [][]byte{udp("10.0.2.100:1", "10.0.2.2:53", "x"), udp("[fd00::100]:1", "[fd00::2]:53", "x")} {
+		l.Input(ethernet(sandboxMAC, header.MAC{0x33, 0x33, 0, 0, 0, 1}, p), frame.Offload{}, 0)
+	}
+	l.told()
+	if n := l.Stats().Drops.Group; n != 2 {
+		t.Fatalf("%d", n)
+	}
+}
+
+func TestNetworksOfTwoHaveNoBroadcastAddress(t *testing.T) {
+	l := newLab(t, func(c *Config) {
+		c.Addresses = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/31")}
+		c.NextHop4 = ip("10.9.0.1")
+		c.Neighbors = []Neighbor{{ip("10.9.0.1"), sandboxMAC}}
+	})
+	l.in(echo("10.9.0.1", "10.9.0.0", "hi"))
+	l.expect(`10.9.0.0 > 10.9.0.1 echo reply id 7 seq 1 "hi"`)
+}
+
+func TestLinkLocalNetworkAsTheSandboxsOwn(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Addresses = []netip.Prefix{netip.MustParsePrefix("169.254.7.2/24")} })
+	l.in(udp("169.254.7.100:1", "9.9.9.9:53", "x"), udp("169.254.8.100:1", "9.9.9.9:53", "x"))
+	l.told("udp 169.254.7.100:1 > 9.9.9.9:53 1")
 }

@@ -130,3 +130,27 @@ func TestFlowLearnsThatItsNextHopIsNotThere(t *testing.T) {
 		t.Fatalf("the attempt ended with %v", s.err)
 	}
 }
+
+func TestARPFromABroadcastAddressIsIgnored(t *testing.T) {
+	l := newLab(t, nil)
+	l.inARP(arp(header.ARPRequest, "10.0.2.255", "10.0.2.2"))
+	l.expect()
+}
+
+func TestFramesOnHoldOutliveTheirSendersMemory(t *testing.T) {
+	for _, c := range [][2]string{{"9.9.9.9:53", "10.0.2.100:4000"}, {"[2001:db8::1]:53", "[fd00::100]:4000"}} {
+		p := newPair(t, nil)
+		got := received(t, p.ends[sandboxEnd], c[1])
+		memory := []byte("copied")
+		p.ends[gatewayEnd].SendUDP(port(c[0]), port(c[1]), memory, 0)
+		copy(memory, "XXXXXX") // before Reclaim
+		p.lose = func(int, []byte) bool { return true }
+		stays := []byte("stayed")
+		p.ends[gatewayEnd].SendUDPNoCopy(port(c[0]), port(c[1]), stays, 0)
+		p.carry()
+		copy(stays, "XXXXXX") // after Reclaim
+		p.lose = nil
+		p.run(10*time.Second, func() bool { return len(*got) == 2 })
+		compare(t, "received", *got, []string{"copied", "stayed"})
+	}
+}

@@ -14,7 +14,7 @@ type packet struct {
 	group    bool       // the Ethernet destination is broadcast or multicast
 	local    bool       // dst is one of the stack's addresses
 	loopback bool       // src is 127.0.0.0/8: only flows that we opened may have it
-	whole    bool       // was put together from fragments: nothing is known of its checksum
+	whole    bool       // was put together from fragments
 
 	src, dst netip.Addr
 	ttl      uint8 // IPv6: hop limit
@@ -22,13 +22,13 @@ type packet struct {
 	protocol uint8
 	header   []byte // IP header, IPv6 with the extension headers before payload
 	payload  []byte
-	off      frame.Offload
+	off      frame.Offload // zero if whole: what the link said was about fragments
 }
 
 // checksumKnown reports whether the link vouches for the transport checksum: it
 // verified it, or the sandbox's kernel left it to us.
 func (p *packet) checksumKnown() bool {
-	return !p.whole && (p.off.NeedsChecksum || p.off.ChecksumValid)
+	return p.off.NeedsChecksum || p.off.ChecksumValid
 }
 
 // inputEthernet is the first step: which station the frame is for, and which

@@ -155,3 +155,40 @@ func TestOutputFragmentsHaveDFClearAndAnID(t *testing.T) {
 	one := "2001:db8::1 > fd00::100 fragment "
 	l.expect(one+"0+1448 more true", one+"1448+1448 more true", one+"2896+112 more false")
 }
+
+func TestCongestionMarkOfAFragmentIsTheDatagrams(t *testing.T) {
+	text := strings.Repeat("x", 100)
+	v4 := reread(udp("10.0.2.100:1", "9.9.9.9:53", text), func(f *header.IPv4Fields) { f.ECN = header.ECT0 })
+	v6 := udp("[fd00::100]:1", "[2001:db8::1]:53", text)
+	v6[1] |= header.ECT0 << 4
+	marked4 := reread(v4, func(f *header.IPv4Fields) { f.ECN = header.CE })
+	marked6 := slices.Clone(v6)
+	marked6[1] |= header.CE << 4
+	l := newLab(t, nil)
+	l.in(cut4(v4, 1, 0, 64), cut4(marked4, 2, 0, 64), cut4(marked4, 1, 64, 108), cut4(v4, 2, 64, 108))
+	l.in(cut6(v6, 1, 0, 64), cut6(marked6, 2, 0, 64), cut6(marked6, 1, 64, 108), cut6(v6, 2, 64, 108))
+	want4, want6 := "udp 10.0.2.100:1 > 9.9.9.9:53 100 tos 3", "udp [fd00::100]:1 > [2001:db8::1]:53 100 tos 3"
+	l.told(want4, want4, want6, want6)
+}
+
+func TestReassembledPacketMayNotExceedTheLongest(t *testing.T) {
+	whole := ipv4Packet(header.IPv4Fields{Source: ip("10.0.2.100"), Destination: ip("9.9.9.9"), TTL: 64,
+		Protocol: header.ProtocolUDP}, make([]byte, 65496))
+	options := func(f *header.IPv4Fields) { f.Options = make([]byte, 40) }
+	l := newLab(t, nil)
+	l.in(cut4(whole, 1, 32768, 65496), reread(cut4(whole, 1, 0, 32768), options))
+	l.told()
+	if s := l.Stats(); s.DatagramsReassembled != 1 || s.Drops.Reassembly != 1 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+func TestNeighborDiscoveryInFragmentsIsIgnored(t *testing.T) {
+	m := nd(ns, header.NeighborFields{Target: ip("fd00::2"), LinkAddress: sandboxMAC}, ip("fd00::100"), ip("fd00::2"))
+	l := newLab(t, nil)
+	l.in(cut6(m, 1, 24, 32), cut6(m, 1, 0, 24))
+	l.expect()
+	if s := l.Stats(); s.DatagramsReassembled != 1 || s.Drops.NotSolicited != 1 {
+		t.Fatalf("%+v", s)
+	}
+}

@@ -84,9 +84,10 @@ func (s *Stack) sendError(p *packet, e icmpError) {
 }
 
 // mayError is RFC 1122 §3.2.2 and RFC 4443 §2.4 (e): no error about an error, a
-// redirect, or a packet to a group or from nobody in particular.
+// redirect, or a packet to a group. None comes this far from nobody in
+// particular, but to a group.
 func (p *packet) mayError() bool {
-	if p.group || p.loopback || p.dst.IsMulticast() || p.src.IsUnspecified() {
+	if p.group || p.loopback || p.dst.IsMulticast() {
 		return false
 	}
 	switch p.protocol {

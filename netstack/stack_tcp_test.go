@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sbxnet/netstack/frame"
 	"sbxnet/netstack/header"
 	"sbxnet/netstack/tcp"
 )
@@ -241,5 +242,54 @@ func TestClientsAddressIsSeenInTheSandbox(t *testing.T) {
 	p.run(time.Minute, func() bool { return s.eof && server.eof })
 	if string(s.got) != "200" || string(server.got) != "GET" {
 		t.Fatalf("%q, %q", s.got, server.got)
+	}
+}
+
+func TestSegmentSizeOfASuperSegmentReachesTCP(t *testing.T) {
+	for kind, p := range map[frame.GSOType][]byte{
+		frame.GSOTCPv4: segment("10.0.2.100:1", "9.9.9.9:80", header.ACK),
+		frame.GSOTCPv6: segment("[fd00::100]:1", "[2001:db8::1]:80", header.ACK),
+	} {
+		p = append(p, make([]byte, 5000)...)
+		if kind == frame.GSOTCPv4 {
+			header.IPv4(p[:20]).SetTotalLen(len(p))
+		} else {
+			header.IPv6(p).SetPayloadLen(len(p) - header.IPv6Len)
+		}
+		super := ethernet(sandboxMAC, stackMAC, p)
+		l := newLab(t, nil)
+		l.Input(super, frame.Offload{NeedsChecksum: true, GSOType: kind, GSOSize: 1400}, 0)
+		if got := l.segment.SegmentSize; got != 1400 {
+			t.Errorf("type %d: segment size %d", kind, got)
+		}
+		l.Input(super, frame.Offload{NeedsChecksum: true, GSOType: kind, GSOSize: 5000}, 0)
+		if got := l.segment.SegmentSize; got != 0 {
+			t.Errorf("type %d: one segment, and its size is %d", kind, got)
+		}
+	}
+}
+
+func TestECNCodepointOfASegmentIsInItsIPHeader(t *testing.T) {
+	l := newLab(t, nil)
+	for _, remote := range []string{"10.0.2.100:1", "[fd00::100]:1"} {
+		r := tcp.Route{Local: port("9.9.9.9:80"), Remote: port(remote)}
+		if r.Remote.Addr().Is6() {
+			r.Local = port("[2001:db8::1]:80")
+		}
+		for _, ecn := range []uint8{0, header.ECT0, 0, header.CE} { // the first makes the template
+			r.ECN = ecn
+			f, _ := l.AppendTCP(&r, header.TCPMinLen, 100)
+			got := header.IPv6(f.Header[14:]).ECN()
+			if r.Remote.Addr().Is4() {
+				h := header.IPv4(f.Header[14:34])
+				if got = h.ECN(); !h.ChecksumValid() || h.TotalLen() != 140 {
+					t.Errorf("%v: bad header %x", remote, []byte(h))
+				}
+			}
+			if got != ecn {
+				t.Errorf("%v: codepoint %d, want %d", remote, got, ecn)
+			}
+		}
+		l.batch.Reset()
 	}
 }

@@ -25,7 +25,7 @@ func (s *Stack) inputTCP(p *packet) {
 	}
 	s.stats.TCPIn++
 	s.segment = tcp.Packet{Now: s.now, Src: p.src, Dst: p.dst, TCP: p.payload, ECN: p.tos & 3}
-	if !p.whole && (p.off.GSOType == frame.GSOTCPv4 || p.off.GSOType == frame.GSOTCPv6) &&
+	if (p.off.GSOType == frame.GSOTCPv4 || p.off.GSOType == frame.GSOTCPv6) &&
 		len(payload) > int(p.off.GSOSize) {
 		s.segment.SegmentSize = int(p.off.GSOSize)
 	}

@@ -51,6 +51,9 @@ func (l *lab) Datagram(d *Datagram) {
 	if d.SegmentSize != 0 {
 		s += fmt.Sprintf(" by %d", d.SegmentSize)
 	}
+	if d.TOS != 0 {
+		s += fmt.Sprintf(" tos %d", d.TOS)
+	}
 	l.seen = append(l.seen, s)
 }
 

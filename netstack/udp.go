@@ -130,7 +130,7 @@ func (s *Stack) inputUDP(p *packet) {
 		s.stats.Drops.MartianSource++
 		return
 	}
-	if p.off.GSOType == frame.GSOUDP && !p.whole && p.off.GSOSize > 0 && len(payload) > int(p.off.GSOSize) {
+	if p.off.GSOType == frame.GSOUDP && p.off.GSOSize > 0 && len(payload) > int(p.off.GSOSize) {
 		d.SegmentSize = int(p.off.GSOSize)
 	}
 	s.deliverUDP(p, d)

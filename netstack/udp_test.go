@@ -248,3 +248,21 @@ func TestLoopbackFlowsAreBounded(t *testing.T) {
 		t.Fatalf("%d flows remembered", n)
 	}
 }
+
+func TestClosedEndpointLeavesItsSuccessorAlone(t *testing.T) {
+	l := newLab(t, nil)
+	first, err := l.BindUDP(port("10.0.2.3:53"), func(*Datagram) { t.Error("the first endpoint is closed") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	got := 0
+	if _, err := l.BindUDP(port("10.0.2.3:53"), func(*Datagram) { got++ }); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	l.in(udp("10.0.2.100:1", "10.0.2.3:53", "x"))
+	if got != 1 {
+		t.Fatalf("the second endpoint got %d datagrams", got)
+	}
+}

@@ -25,7 +25,7 @@ type Limits struct {
 // The defaults of [Limits].
 const (
 	DefaultEntries    = 256
-	DefaultHeldFrames = 32
+	DefaultHeldFrames = 64
 	DefaultHeldBytes  = 128 << 10
 )
 
