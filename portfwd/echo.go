@@ -144,6 +144,9 @@ func (f *echoFlow) work() (again bool) {
 			return true
 		}
 		first, end, drained, errno := f.rx.Receive(f.ping.FD, datagramSlots)
+		if errno == unix.ENOMEM || errno == unix.ENOBUFS {
+			break // the kernel has lost it
+		}
 		if errno != 0 {
 			f.reportErrors()
 			continue

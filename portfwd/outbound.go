@@ -39,6 +39,7 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		return
 	}
 	r.connecting = true
+	c.SetHandler(r) // to be told if the sandbox gives up
 }
 
 // connected looks how a connect ended that was in progress. An event may come

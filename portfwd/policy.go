@@ -61,7 +61,7 @@ func (p *policy) destination(want netip.AddrPort) (netip.AddrPort, verdict) {
 		family, loopback = &p.ipv6, loopback6
 	}
 	switch {
-	case !a.IsValid() || a.IsMulticast():
+	case !a.IsValid() || a.IsMulticast() || !family.enabled():
 		return netip.AddrPort{}, drop
 	case a == family.Gateway:
 		if p.hostLoopback {

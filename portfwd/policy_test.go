@@ -59,8 +59,10 @@ func TestGatewayLeadsToLoopbackWhenOpened(t *testing.T) {
 
 func TestDestinationOfAFamilyThatIsOff(t *testing.T) {
 	p := policy{ipv4: testPolicy.ipv4}
-	if _, v := p.destination(netip.MustParseAddrPort("[::1]:80")); v == allow {
-		t.Error("::1 is allowed when IPv6 is off")
+	for _, a := range []string{"[::1]:80", "[2001:db8::1]:80"} {
+		if _, v := p.destination(netip.MustParseAddrPort(a)); v != drop {
+			t.Errorf("%s: verdict %d when IPv6 is off", a, v)
+		}
 	}
 }
 

@@ -84,6 +84,9 @@ func (p *udpPort) work() (again bool) {
 			return true
 		}
 		first, end, drained, errno := p.rx.Receive(p.bound.FD, datagramSlots)
+		if errno == unix.ENOMEM || errno == unix.ENOBUFS {
+			break // the kernel has lost it
+		}
 		if errno != 0 { // that of an earlier send; taken by being told
 			hostsock.PendingError(p.bound.FD)
 			continue
@@ -91,7 +94,8 @@ func (p *udpPort) work() (again bool) {
 		p.readable = !drained
 		for i := first; i < end; i++ {
 			m := p.rx.Message(i)
-			moved += max(len(m.Payload), 1)
+			moved += len(m.Payload)
+			p.moved += len(m.Payload)
 			p.fromHost(&m)
 		}
 	}

@@ -147,6 +147,7 @@ func (r *relay) drain() (again bool) {
 		default:
 			r.counters.toHost += uint64(n)
 			moved += n
+			r.moved += n
 			r.conn.Consume(n)
 		}
 	}
@@ -180,6 +181,7 @@ func (r *relay) pump() (again bool) {
 		default:
 			r.counters.toGuest += uint64(n)
 			moved += n
+			r.moved += n
 			r.conn.Commit(n)
 			// A short read has emptied the socket, and more of it is a new
 			// edge; but what has hung up has no more edges to come.
@@ -234,6 +236,7 @@ func (r *relay) hostFailed(errno unix.Errno) {
 
 // Closed implements tcp.Handler.
 func (r *relay) Closed(c *tcp.Conn, err error) {
+	r.connecting = false
 	if r.published {
 		r.disclaim(tcpKey(c.LocalAddr(), c.RemoteAddr()))
 	}

@@ -19,7 +19,7 @@ import (
 // others, or acknowledgements, wait long.
 const (
 	framesPerTurn = 64
-	bytesPerTurn  = 1 << 20   // of frames read from the link
+	bytesPerTurn  = 1 << 20   // of frames read from the link, and of host sockets
 	bytesPerFlow  = 512 << 10 // that one flow moves, each way
 	datagramSlots = 32        // datagrams, or trains of them, read from the host
 )
@@ -42,7 +42,10 @@ type shard struct {
 	linkReadable bool
 	linkPending  bool // the queue keeps frames until it is writable
 
-	ready, working []worker
+	ready   []worker // told to work since working was begun
+	working []worker // a round of the ready list, done up to next
+	next    int
+	moved   int // bytes from and to host sockets in this turn, but for those of frames
 
 	vector  hostsock.Vector
 	errors  hostsock.ErrorQueue
@@ -123,7 +126,7 @@ func (s *shard) turn() error {
 
 // deadline is how long to sleep, if nothing happens.
 func (s *shard) deadline() timer.Instant {
-	if len(s.ready) > 0 {
+	if len(s.ready) > 0 || s.next < len(s.working) {
 		return 0
 	}
 	return min(s.stack.NextDeadline(), s.timers.Next())
@@ -169,12 +172,16 @@ func (s *shard) readLink(now timer.Instant) error {
 // already.
 func (s *shard) schedule(w worker) { s.ready = append(s.ready, w) }
 
-// workReady lets each flow on the ready list work once. A flow that has more to
-// do, or that became ready meanwhile, is on the list of the next turn.
+// workReady lets flows on the ready list work once each, in turn, as far as the
+// turn's bytes go; the others come first in the next turn. A flow that has more
+// to do goes to the end of the line.
 func (s *shard) workReady() {
-	s.working, s.ready = s.ready, s.working[:0]
-	for i, w := range s.working {
-		s.working[i] = nil
+	if s.next == len(s.working) {
+		s.working, s.ready, s.next = s.ready, s.working[:0], 0
+	}
+	for s.moved = 0; s.next < len(s.working) && s.moved < bytesPerTurn; s.next++ {
+		w := s.working[s.next]
+		s.working[s.next] = nil
 		if w.work() {
 			s.ready = append(s.ready, w)
 		}

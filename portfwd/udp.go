@@ -297,6 +297,9 @@ func (f *udpFlow) work() (again bool) {
 			return true
 		}
 		first, end, drained, errno := f.rx.Receive(f.fd, datagramSlots)
+		if errno == unix.ENOMEM || errno == unix.ENOBUFS {
+			break // the kernel has lost it
+		}
 		if errno != 0 {
 			f.reportErrors() // which clears it
 			continue
@@ -307,6 +310,7 @@ func (f *udpFlow) work() (again bool) {
 			f.counters.datagramsToGuest++
 			f.stack.SendUDPNoCopy(f.peer, f.sandbox, m.Payload, m.SegmentSize)
 			moved += len(m.Payload)
+			f.moved += len(m.Payload)
 		}
 		if end > first {
 			f.touch(true)

@@ -184,7 +184,7 @@ func TestPacketInfoLetsAnswersLeaveFromWhereTheQuestionWent(t *testing.T) {
 	if m.Local.Addr.String() != asked {
 		t.Fatalf("arrived at %s, want %s", m.Local.Addr, asked)
 	}
-	from := *m.From // the receiver is used again
+	from := *m.From                     // the receiver is used again
 	for _, count := range []int{1, 3} { // one by one, and as a train
 		var s Sender
 		s.To(&from, m.Local)
