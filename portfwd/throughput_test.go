@@ -71,3 +71,50 @@ func BenchmarkRoundTrip(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDatagrams sends 1400-byte datagrams as fast as the sender can, and
+// says how many arrive.
+func BenchmarkDatagrams(b *testing.B) {
+	for _, way := range []string{"up", "down"} {
+		b.Run(way, func(b *testing.B) {
+			w := newWorld(b)
+			server := hostListenPacket(b, outside4)
+			sandbox := w.mustDial("udp", server.LocalAddr().String()).(*net.UDPConn)
+			buf := make([]byte, 1400)
+			sandbox.Write(buf)
+			_, client, err := server.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				b.Fatal(err)
+			}
+			send := func() { sandbox.Write(buf) }
+			to := server
+			if way == "down" {
+				send = func() { server.WriteToUDPAddrPort(buf, client) }
+				to = sandbox
+			}
+			to.SetReadBuffer(4 << 20)
+			b.SetBytes(1400)
+			b.ReportAllocs()
+			b.ResetTimer()
+			received := make(chan int)
+			go func() {
+				n := 0
+				got := make([]byte, 2000)
+				for {
+					to.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+					if _, _, err := to.ReadFromUDPAddrPort(got); err != nil {
+						received <- n
+						return
+					}
+					n++
+				}
+			}()
+			for range b.N {
+				send()
+			}
+			elapsed := b.Elapsed()
+			b.StopTimer()
+			b.ReportMetric(float64(<-received)/elapsed.Seconds(), "received/s")
+		})
+	}
+}
