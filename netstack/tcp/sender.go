@@ -93,9 +93,6 @@ func (c *Conn) bufStart() seq.Value {
 	return c.sndUna
 }
 
-// finSeq is the sequence number of our FIN once it is queued.
-func (c *Conn) finSeq() seq.Value { return c.bufStart().Add(uint32(c.buf.len)) }
-
 // startSending sets the sender up at iss.
 func (c *Conn) startSending(iss seq.Value) {
 	c.startSendingAt(iss)
