@@ -10,8 +10,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,13 @@ func TestMain(m *testing.M) {
 	Init()
 	if spec := os.Getenv(parentEnv); spec != "" {
 		os.Exit(runParent(spec))
+	}
+	// A shell starts its background jobs with SIGINT ignored, and nohup SIGHUP;
+	// what the tests start is to begin with neither.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	// The race detector makes every process sleep a second before it exits.
 	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))

@@ -128,10 +128,10 @@ func TestSignalBeforeTheCommandStartsIsKeptForIt(t *testing.T) {
 	cfg := unlinked()
 	cfg.Command = []string{"sleep", "1000"}
 	sb := started(t, cfg)
-	must(t, sb.Signal(syscall.SIGINT))
+	must(t, sb.Signal(syscall.SIGTERM))
 	must(t, sb.Exec())
-	if status, err := sb.Wait(); status != 128+2 || err != nil {
-		t.Errorf("Wait: %d, %v, want 130", status, err)
+	if status, err := sb.Wait(); status != 128+15 || err != nil {
+		t.Errorf("Wait: %d, %v, want 143", status, err)
 	}
 }
 
