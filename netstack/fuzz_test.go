@@ -117,7 +117,7 @@ func FuzzSameInputSameOutput(f *testing.F) {
 			}
 			return s
 		}
-		if run() != run() {
+		if first, second := run(), run(); first != second {
 			t.Fatal("two runs differ")
 		}
 	})

@@ -19,6 +19,9 @@ type pair struct {
 	at   timer.Instant
 	// lose, if set, says which frames the link loses; to is the receiver.
 	lose func(to int, data []byte) bool
+	// mangle, if set, is a link without offload: it gets complete frames and
+	// says what comes of each at the other end.
+	mangle func(data []byte) [][]byte
 }
 
 type end struct {
@@ -67,10 +70,7 @@ func (p *pair) carry() (frames int) {
 			e.Flush()
 			for _, f := range e.batch.Frames() {
 				moved++
-				data := f.AppendTo(nil)
-				if p.lose == nil || !p.lose(1-i, data) {
-					p.ends[1-i].Input(data, f.Offload, p.at)
-				}
+				p.deliver(1-i, &f)
 			}
 			e.batch.Reset()
 			e.Reclaim()
@@ -82,6 +82,19 @@ func (p *pair) carry() (frames int) {
 	}
 	p.Fatal("the two stacks talk without end")
 	return frames
+}
+
+// deliver takes one frame to an end of the link.
+func (p *pair) deliver(to int, f *frame.Frame) {
+	data := f.AppendTo(nil)
+	switch {
+	case p.mangle != nil:
+		for _, data := range p.mangle(finish(p.T, f)) {
+			p.ends[to].Input(data, frame.Offload{}, p.at)
+		}
+	case p.lose == nil || !p.lose(to, data):
+		p.ends[to].Input(data, f.Offload, p.at)
+	}
 }
 
 // run carries frames and lets time go by, from deadline to deadline, until done

@@ -293,3 +293,63 @@ func TestECNCodepointOfASegmentIsInItsIPHeader(t *testing.T) {
 		l.batch.Reset()
 	}
 }
+
+// badLink is a link that damages, loses, repeats and reorders frames.
+func badLink(rng *rand.Rand) func([]byte) [][]byte {
+	var late []byte // a frame that comes after the next one
+	return func(data []byte) (out [][]byte) {
+		switch rng.IntN(40) {
+		case 0:
+			return nil
+		case 1:
+			data[rng.IntN(len(data))] ^= 1 << rng.IntN(8)
+		case 2:
+			data = data[:rng.IntN(len(data))]
+		case 3:
+			out = append(out, data)
+		case 4:
+			if late == nil {
+				late = data
+				return nil
+			}
+		}
+		out = append(out, data)
+		if late != nil {
+			out, late = append(out, late), nil
+		}
+		return out
+	}
+}
+
+func TestTCPIsExactOverALinkThatDamagesFrames(t *testing.T) {
+	for seed := range uint64(6) {
+		local, remote := "10.0.2.100:1000", "9.9.9.9:80"
+		if seed%2 == 1 {
+			local, remote = "[fd00::100]:1000", "[2001:db8::1]:80"
+		}
+		up, down := pattern(100000), pattern(150000)
+		p, a := relayPair(t, down, func(i int, c *Config) {
+			c.Caps, c.Seed[3] = frame.Capabilities{}, byte(seed)
+			if i == gatewayEnd {
+				c.Neighbors = labConfig().Neighbors
+			} else {
+				c.Neighbors = []Neighbor{{ip("10.0.2.2"), stackMAC}, {ip("fd00::2"), stackMAC}}
+			}
+		})
+		p.mangle = badLink(rand.New(rand.NewPCG(seed, 2)))
+		s := &stream{send: up}
+		if _, err := p.ends[sandboxEnd].TCP().Dial(port(local), port(remote), s); err != nil {
+			t.Fatal(err)
+		}
+		p.run(10*time.Minute, func() bool {
+			far := a.conns[local+" > "+remote]
+			return s.eof && far != nil && far.eof
+		})
+		if far := a.conns[local+" > "+remote]; !bytes.Equal(s.got, down) || !bytes.Equal(far.got, up) {
+			t.Fatalf("seed %d: the bytes are not those sent", seed)
+		}
+		if d := p.ends[gatewayEnd].Stats().Drops; d.TransportCheck == 0 {
+			t.Errorf("seed %d: nothing was damaged: %+v", seed, d)
+		}
+	}
+}
