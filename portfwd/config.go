@@ -144,7 +144,9 @@ func (c *Config) stack(seed [32]byte) netstack.Config {
 		Seed:         seed,
 		TCP: tcp.Config{
 			SendBuffer: c.SendBuffer, ReceiveBuffer: c.ReceiveBuffer, Congestion: c.Congestion,
-			Limits: tcp.Limits{Connections: c.Limits.TCP, Held: c.Limits.TCP},
+			// More than ours, so that it is ours that is reached, and refuses,
+			// and some are left for the name server.
+			Limits: tcp.Limits{Connections: c.Limits.TCP + 1024, Held: c.Limits.TCP + 1024},
 		},
 	}
 	for _, a := range []Addresses{c.IPv4, c.IPv6} {

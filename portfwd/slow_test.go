@@ -1,0 +1,150 @@
+package portfwd
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// deafListener listens on the host and answers no SYN any more, because its
+// queue is full.
+func deafListener(t *testing.T) net.Addr {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{198, 51, 100, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, _ := unix.Getsockname(fd)
+	at := &net.TCPAddr{IP: net.ParseIP(outside4), Port: sa.(*unix.SockaddrInet4).Port}
+	for {
+		c, err := net.DialTimeout("tcp", at.String(), 300*time.Millisecond)
+		if err != nil {
+			return at
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
+func TestSlowConnectsDoNotDelayOthers(t *testing.T) {
+	w := newWorld(t)
+	deaf := deafListener(t)
+	const n = 200
+	for range n {
+		fd := w.rawSocket(t)
+		unix.SetNonblock(fd, true)
+		if err := connectRaw(fd, deaf); err != unix.EINPROGRESS {
+			t.Fatalf("connect: %v, want it in progress", err)
+		}
+	}
+	for w.fwd.Stats().TCP.Open < n {
+		time.Sleep(time.Millisecond)
+	}
+	start := time.Now()
+	w.connect(outside4)
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("behind %d slow connects, one takes %v", n, took)
+	}
+}
+
+func TestConnectionsPastTheLimitAreRefused(t *testing.T) {
+	w := newWorld(t, withConfig(func(c *Config) { c.Limits.TCP = 3 }), publishing("127.0.0.1::80"))
+	w.listen("tcp4", sandbox4+":80")
+	a, b := w.connect(outside4)
+	w.connect(outside4)
+	w.connect(outside4)
+	l := hostListen(t, outside4)
+	if c, err := w.dial("tcp", l.Addr().String()); err == nil {
+		t.Error("a fourth connection goes out")
+		c.Close()
+	}
+	if c, err := net.Dial("tcp", w.bound[0].Host.String()); err == nil {
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+			t.Errorf("a fourth connection comes in: %v", err)
+		}
+		c.Close()
+	}
+	if st := w.fwd.Stats().TCP; st.Open != 3 || st.OverLimit != 2 {
+		t.Errorf("%+v, want 3 open and 2 over the limit", st)
+	}
+	swap(t, a, b, 1000)
+}
+
+func TestClientThatGivesUpIsForgotten(t *testing.T) {
+	w := newWorld(t, publishing("0.0.0.0::80"))
+	var err error
+	w.sandbox.do(func() { // no way back: SYNs get no answer
+		err = netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(net.ParseIP(outside4)), Type: unix.RTN_BLACKHOLE})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", net.JoinHostPort(outside4, portOf(addr(w.bound[0].Host.String()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for w.fwd.Stats().TCP.Open == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+	for start := time.Now(); w.fwd.Stats().TCP.Open != 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("it is still there")
+		}
+	}
+}
+
+func TestTimeToLiveOfDatagramsIsKept(t *testing.T) {
+	w := newWorld(t)
+	for _, host := range []string{outside4, outside6} {
+		server := hostListenPacket(t, host)
+		c := w.mustDial("udp", server.LocalAddr().String())
+		level, set, ask := unix.IPPROTO_IP, unix.IP_TTL, unix.IP_RECVTTL
+		kind := int32(unix.IP_TTL)
+		if host == outside6 {
+			level, set, ask = unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_RECVHOPLIMIT
+			kind = unix.IPV6_HOPLIMIT
+		}
+		control(t, server, func(fd int) error { return unix.SetsockoptInt(fd, level, ask, 1) })
+		for _, ttl := range []int{64, 5, 64, 200} {
+			control(t, c, func(fd int) error { return unix.SetsockoptInt(fd, level, set, ttl) })
+			c.Write([]byte("?"))
+			oob := make([]byte, 100)
+			server.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, n, _, _, err := server.ReadMsgUDP(make([]byte, 10), oob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, data, _, err := unix.ParseOneSocketControlMessage(oob[:n])
+			if err != nil || h.Type != kind {
+				t.Fatalf("control message %+v, %v", h, err)
+			}
+			if got := int(data[0]); got != ttl && got != ttl-1 { // a router may take one off
+				t.Errorf("%s: sent with %d, arrived with %d", host, ttl, got)
+			}
+		}
+	}
+}
+
+func control(t *testing.T, c net.Conn, f func(fd int) error) {
+	t.Helper()
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = f(int(fd)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
