@@ -68,6 +68,10 @@ func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
 			return nil, err
 		}
 	}
+	// Not earlier: an error is to be the only line.
+	for _, notice := range r.plan.Notices {
+		r.log.Info(notice)
+	}
 	return r, nil
 }
 
@@ -103,9 +107,6 @@ func (r *running) chooseAddresses() error {
 		r.log.Warn("cannot tell whether the sandbox's addresses collide with the host's: " + err.Error())
 	}
 	r.plan, err = planAddresses(planRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
-	for _, notice := range r.plan.Notices {
-		r.log.Info(notice)
-	}
 	return err
 }
 
