@@ -56,7 +56,8 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	scene := sceneOf(t)
 	cmd := exec.Command(sbxnet, args...)
-	cmd.Env = append(os.Environ(), scene.marker(), "TMPDIR="+scene.tmp, "XDG_RUNTIME_DIR="+scene.runtime)
+	cmd.Env = append(os.Environ(), scene.marker(), "TMPDIR="+scene.tmp, "XDG_RUNTIME_DIR="+scene.runtime,
+		"GORACE=atexit_sleep_ms=0") // else each process of a race build stays a second longer
 	return cmd
 }
 
