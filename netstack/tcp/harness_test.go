@@ -81,6 +81,9 @@ type host struct {
 var (
 	addrA = netip.MustParseAddr("10.0.2.2")
 	addrB = netip.MustParseAddr("10.0.2.100")
+
+	addrA6 = netip.MustParseAddr("fd00::2")
+	addrB6 = netip.MustParseAddr("fd00::100")
 )
 
 func testConfig() Config {
@@ -101,6 +104,10 @@ func newWorld(t testing.TB, seed uint64, ca, cb Config) *world {
 	w.a.e.SetNow(w.now)
 	w.b.e.SetNow(w.now)
 	return w
+}
+
+func (w *world) addrPort(h *host, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(h.addr, port)
 }
 
 func (h *host) AppendTCP(r *Route, tcpLen, payloadLen int) (*frame.Frame, []byte) {
@@ -140,8 +147,12 @@ func (w *world) transmit(h *host, f *frame.Frame, r *Route) {
 	if hdr.Checksum() != pseudo.Fold() {
 		w.t.Fatalf("checksum field %#x, want the pseudo-header's %#x", hdr.Checksum(), pseudo.Fold())
 	}
-	if len(raw)+20 > 0xffff {
-		w.t.Fatalf("IP packet of %d bytes", len(raw)+20)
+	ip := 20
+	if h.addr.Is6() {
+		ip = 40
+	}
+	if len(raw)+ip > 0xffff {
+		w.t.Fatalf("IP packet of %d bytes", len(raw)+ip)
 	}
 	size := len(payload)
 	if f.GSOType != frame.GSONone {
@@ -150,7 +161,7 @@ func (w *world) transmit(h *host, f *frame.Frame, r *Route) {
 			w.t.Fatalf("GSO size %d for %d bytes", size, len(payload))
 		}
 	}
-	if size+len(hdr)+20 > h.e.cfg.MTU {
+	if size+len(hdr)+ip > h.e.cfg.MTU {
 		w.t.Fatalf("segment of %d bytes with %d of header over MTU %d", size, len(hdr), h.e.cfg.MTU)
 	}
 	// As a link with GRO, sometimes deliver a super-segment whole.

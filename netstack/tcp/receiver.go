@@ -144,9 +144,10 @@ func (c *Conn) fillGap() {
 func (c *Conn) offerBuffered() {
 	for c.Buffered() > 0 && c.handler != nil && !c.readClosed {
 		p := c.in.first(c.dataEnd())
+		base := c.in.base
 		n := min(max(c.handler.Data(c, p), 0), len(p))
-		if c.state == Closed {
-			return
+		if c.state == Closed || c.in.base != base {
+			return // reset, or the handler has turned to Consume
 		}
 		c.Consume(n)
 		if n < len(p) {
@@ -179,6 +180,7 @@ func (c *Conn) processFIN(s *segment) {
 		if fin := s.end().Sub(1); c.rcvNxt.LessThanEq(fin) && fin.LessThanEq(c.rcvAdv) {
 			c.peerFIN, c.peerFINKnown = fin, true
 			c.ackNow = true
+			c.markDirty()
 		}
 	}
 	if !c.peerFINKnown || c.peerFIN != c.rcvNxt || !c.state.canReceive() {

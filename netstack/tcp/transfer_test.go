@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -41,7 +40,7 @@ func randomBytes(r *rand.Rand, n int) []byte {
 func (w *world) connect(la, lb *peerLog) *Conn {
 	w.t.Helper()
 	w.b.e.SetOpenHandler(func(c *Conn) { lb.c = c; c.Accept(lb) })
-	c, err := w.a.e.Dial(netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80), la)
+	c, err := w.a.e.Dial(w.addrPort(w.a, 0), w.addrPort(w.b, 80), la)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -96,6 +95,9 @@ func transfer(t *testing.T, seed uint64, path impairment, ca, cb Config, na, nb 
 	t.Helper()
 	w := newWorld(t, seed, ca, cb)
 	w.path = path
+	if seed%4 == 3 {
+		w.a.addr, w.b.addr = addrA6, addrB6
+	}
 	da, db := randomBytes(w.rand, na), randomBytes(w.rand, nb)
 	la, lb := &peerLog{}, &peerLog{}
 	sa, sb := &source{da, w.rand}, &source{db, w.rand}
@@ -224,7 +226,7 @@ func TestRandomEnds(t *testing.T) {
 		})
 		for range 30 {
 			l := &peerLog{}
-			c, err := w.a.e.Dial(netip.AddrPortFrom(addrA, 0), netip.AddrPortFrom(addrB, 80), l)
+			c, err := w.a.e.Dial(w.addrPort(w.a, 0), w.addrPort(w.b, 80), l)
 			if err != nil {
 				t.Fatal(err)
 			}
