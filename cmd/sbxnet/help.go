@@ -53,19 +53,20 @@ func runHelp() string {
 
 // flagHelp is one line, or two where the flag's own part is long.
 func flagHelp(f cli.DocGenerationFlag) string {
-	const column = 28
-	value, usage := unquoteUsage(f.GetUsage())
+	const column = 36
 	names := "      --" + f.Names()[0]
 	if len(f.Names()) > 1 {
 		names = "  -" + f.Names()[1] + ", --" + f.Names()[0]
 	}
-	if f.TakesValue() {
+	value, usage := splitUsage(f.GetUsage())
+	switch standard := strings.Trim(f.GetDefaultText(), `"`); {
+	case !f.TakesValue() && standard == "true":
+		names += "=false"
+	case f.TakesValue():
 		names += " " + value
-	} else if f.GetDefaultText() == "true" {
-		usage += "; on unless --" + f.Names()[0] + "=false"
-	}
-	if d := strings.Trim(f.GetDefaultText(), `"`); f.TakesValue() && d != "" {
-		usage += " (default: " + d + ")"
+		if standard != "" {
+			usage += " (default: " + standard + ")"
+		}
 	}
 	if len(names)+2 > column {
 		return names + "\n" + strings.Repeat(" ", column) + usage + "\n"
@@ -73,13 +74,11 @@ func flagHelp(f cli.DocGenerationFlag) string {
 	return fmt.Sprintf("%-*s%s\n", column, names, usage)
 }
 
-// unquoteUsage takes the name of the flag's value, in backquotes, out of its
-// usage.
-func unquoteUsage(usage string) (value, rest string) {
-	before, after, found := strings.Cut(usage, "`")
-	if !found {
+// splitUsage takes the name of the flag's value off the front of its usage.
+func splitUsage(usage string) (value, rest string) {
+	if !strings.HasPrefix(usage, "`") {
 		return "", usage
 	}
-	value, after, _ = strings.Cut(after, "`")
-	return value, before + value + after
+	value, rest, _ = strings.Cut(usage[1:], "`")
+	return value, strings.TrimSpace(rest)
 }

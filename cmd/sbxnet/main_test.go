@@ -87,7 +87,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(help) {
-		if len(line) > 121 {
+		if len(line) > 116 {
 			t.Errorf("%d characters: %s", len(line), line)
 		}
 	}
