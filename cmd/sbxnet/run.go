@@ -8,8 +8,12 @@ import (
 	"net/netip"
 
 	"sbxnet/portfwd/spec"
+	"sbxnet/tapdev"
 	"sbxnet/userns"
 )
+
+// tunDevice is where a TAP comes from, and the name of doctor's line about it.
+const tunDevice = "/dev/net/tun"
 
 // runSandbox is `sbxnet run`: it returns when the command has ended and
 // nothing of the sandbox is left.
@@ -68,9 +72,10 @@ func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
 			return nil, err
 		}
 	}
-	// Not earlier: an error is to be the only line.
-	for _, notice := range r.plan.Notices {
-		r.log.Info(notice)
+	if !s.Quiet { // and not earlier: an error is to be the only line
+		for _, notice := range r.plan.Notices {
+			r.log.Info(notice)
+		}
 	}
 	return r, nil
 }
@@ -123,11 +128,26 @@ func (r *running) publish() error {
 func (r *running) startSandbox() error {
 	sb, err := userns.Start(r.sandboxConfig())
 	if err != nil {
-		return err
+		return r.explain(err)
 	}
 	r.sandbox = sb
 	r.onClose(sb.Close)
 	return nil
+}
+
+// explain adds to the error of a sandbox that did not start what doctor would
+// say about the link that was asked for.
+func (r *running) explain(err error) error {
+	s := r.settings
+	if s.Network != userns.NetworkSandbox || s.Link.Kind != tapdev.TAP {
+		return err
+	}
+	for _, f := range tapdev.Check() {
+		if f.Name == tunDevice && f.Status != tapdev.OK {
+			return fmt.Errorf("--link tap: %w; to mend it: %s, or use --link packet", err, f.Fix)
+		}
+	}
+	return err
 }
 
 func (r *running) sandboxConfig() userns.Config {
