@@ -17,7 +17,7 @@ type Config struct {
 	Congestion    string             // "cubic" (default) or "newreno"
 	Limits        Limits
 	Secret        [16]byte   // keys ISNs and cookies; must be unpredictable
-	Rand          *rand.Rand // ports, timestamp offsets; nil derives one from Secret
+	Rand          *rand.Rand // where port numbers begin; nil derives one from Secret
 }
 
 // Limits bounds what the peer can make the engine hold. Zero means the default.

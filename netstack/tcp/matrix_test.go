@@ -42,7 +42,6 @@ func inState(t *testing.T, state State) (s *script, next, ack int) {
 // every place of the window in every synchronised state, and compares with what
 // RFC 9293 §3.10.7.4 and RFC 5961 say.
 func TestEveryStateEveryPlace(t *testing.T) {
-	const wnd = 65535
 	states := []State{Established, FinWait1, FinWait2, CloseWait, Closing, LastAck}
 	flags := []header.TCPFlags{fRST, fSYN, fACK, fFIN | fACK, fFIN, fSYN | fFIN, 0}
 	places := []string{"outside left", "left edge", "inside", "right edge", "outside right"}

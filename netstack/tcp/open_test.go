@@ -407,3 +407,35 @@ func TestSipHashKnownAnswer(t *testing.T) {
 		t.Fatalf("%#x", got)
 	}
 }
+
+func TestDialFromAPortInTimeWaitBeginsBeyondIt(t *testing.T) {
+	s := dial(t)
+	s.exchange(seg{flags: fSYN | fACK, ack: 1, opt: mss(1400)})
+	s.conn().CloseWrite()
+	s.flush()
+	s.exchange(seg{flags: fFIN | fACK, seq: 1, ack: 2})
+	if s.e.Stats().TimeWait != 1 {
+		t.Fatalf("state %v", s.conn().State())
+	}
+	old := s.iss
+	if _, err := s.e.Dial(s.local, s.remote, s.log); err != nil {
+		t.Fatal(err)
+	}
+	s.one(s.flush(), fSYN, 0, 0, 0)
+	if !old.Add(2).LessThan(s.iss) || s.e.Stats().TimeWait != 0 {
+		t.Fatalf("ISN %d, the old connection ended at %d", s.iss, old.Add(2))
+	}
+}
+
+func TestHeldConnectionFollowsANewerSYN(t *testing.T) {
+	s := newScript(t, testConfig())
+	s.e.SetOpenHandler(func(c *Conn) { s.log.c = c })
+	s.exchange(seg{flags: fSYN, opt: mss(1460)})
+	s.none(s.exchange(seg{flags: fACK, seq: 1, ack: 1})) // means nothing yet
+	s.none(s.exchange(seg{flags: fSYN, seq: 700, opt: mss(1000)}))
+	s.conn().Accept(s.log)
+	s.one(s.flush(), fSYN|fACK, 0, 701, 0)
+	if s.conn().mss != 1000 {
+		t.Fatalf("MSS %d", s.conn().mss)
+	}
+}

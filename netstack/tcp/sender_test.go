@@ -490,3 +490,43 @@ func TestSequenceNumbersWrap(t *testing.T) {
 		t.Fatalf("bytes differ, %d of %d", len(lb.got), len(data))
 	}
 }
+
+func TestTinyWritesAreBoundedInRecords(t *testing.T) {
+	s := established(t, testConfig(), fullOptions())
+	c := s.conn()
+	c.cwnd = 1 << 20
+	for range 5000 {
+		c.Write([]byte("x"))
+		s.flush()
+	}
+	if n := c.sent.count(); n != maxSent || c.outstanding() != 5000 {
+		t.Fatalf("%d records for %d bytes", n, c.outstanding())
+	}
+	s.after(20 * time.Millisecond)
+	s.tsVal++
+	s.sack(1, s.block(2000, 4000))
+	s.sack(5001)
+	if c.outstanding() != 0 || cap(c.sent.recs) > keepSent {
+		t.Fatalf("outstanding %d, room for %d records kept", c.outstanding(), cap(c.sent.recs))
+	}
+}
+
+func TestWindowClosedOnDataInFlightIsSurvived(t *testing.T) {
+	s := established(t, noTSO(), mss(1000))
+	c := s.conn()
+	c.Write(make([]byte, 5000))
+	s.flush()
+	s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: -1}) // dropped it all
+	for range 2000 {
+		if len(s.after(time.Second)) > 0 {
+			s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: -1})
+		}
+	}
+	if c.State() != Established {
+		t.Fatalf("gave a living peer up: %v", s.log.err)
+	}
+	s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: 60000})
+	if out := s.after(500 * time.Millisecond); !contains(out, 1) {
+		t.Fatalf("does not go on soon after the window opens: %v", out)
+	}
+}

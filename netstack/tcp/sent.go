@@ -62,13 +62,20 @@ func (q *sentQueue) compact() {
 	q.head = 0
 }
 
-// drop removes the first n records.
+// drop removes the first n records. An empty queue keeps the memory that a
+// transfer in order needs, and no more.
 func (q *sentQueue) drop(n int) {
 	q.head += n
-	if q.head == len(q.recs) {
-		q.recs, q.head = q.recs[:0], 0
+	if q.head < len(q.recs) {
+		return
+	}
+	q.recs, q.head = q.recs[:0], 0
+	if cap(q.recs) > keepSent {
+		q.recs = nil
 	}
 }
+
+const keepSent = 256
 
 // find is the index, in all(), of the first record that ends beyond v.
 func (q *sentQueue) find(v seq.Value) int {

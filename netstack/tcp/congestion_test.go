@@ -1,0 +1,171 @@
+package tcp
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"sbxnet/netstack/timer"
+)
+
+// ackWindow has the congestion control see a whole window acknowledged, in
+// segments, one round trip after the last.
+func ackWindow(s *script, rtt time.Duration) {
+	c := s.conn()
+	s.now = s.now.Add(rtt)
+	s.e.now = s.now
+	for acked := 0; acked < c.cwnd; acked += c.mss {
+		c.cwndLimited = true
+		c.growWindow(&ackEvent{acked: c.mss, rtt: rtt, priorInFlight: c.cwnd})
+	}
+}
+
+func TestNewRenoGrowsOneSegmentPerRoundTrip(t *testing.T) {
+	cfg := testConfig()
+	cfg.Congestion = "newreno"
+	s := established(t, cfg, mss(1000))
+	c := s.conn()
+	c.cwnd, c.ssthresh = 20_000, 10_000
+	for range 10 {
+		ackWindow(s, 10*time.Millisecond)
+	}
+	if c.cwnd < 29_000 || c.cwnd > 31_000 {
+		t.Fatalf("window %d after ten round trips from 20000", c.cwnd)
+	}
+}
+
+func TestCubicReturnsToWmaxAtK(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	c := s.conn()
+	c.cwnd, c.ssthresh = 200_000, 100_000
+	c.sndNxt = c.sndNxt.Add(200_000) // all in flight
+	c.ssthresh = c.cc.reduce(c)
+	c.sndNxt = c.sndNxt.Sub(200_000)
+	if c.ssthresh != 140_000 {
+		t.Fatalf("ssthresh %d, want β·cwnd", c.ssthresh)
+	}
+	c.cwnd = c.ssthresh
+	k := math.Cbrt(200 * 0.3 / cubicC) // seconds (RFC 9438 §4.2)
+	const rtt = 100 * time.Millisecond
+	c.rtt.srtt = rtt
+	start := s.now
+	var at float64
+	for c.cwnd < 199_000 && s.now.Sub(start) < time.Minute {
+		ackWindow(s, rtt)
+		at = s.now.Sub(start).Seconds()
+	}
+	if at < 0.6*k || at > 1.3*k {
+		t.Fatalf("back at Wmax after %.2f s, K is %.2f s", at, k)
+	}
+}
+
+func TestCubicFastConvergence(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	c := s.conn()
+	c.cubic.wMax = 300
+	c.cwnd = 200_000
+	c.cc.reduce(c)
+	if c.cubic.wMax != 170 {
+		t.Fatalf("Wmax %.0f, want 200·(1+β)/2", c.cubic.wMax)
+	}
+}
+
+func TestHystartLeavesSlowStartWhenTheRoundTripGrows(t *testing.T) {
+	cfg := testConfig()
+	cfg.SendBuffer = 64 << 20
+	s := established(t, cfg, mss(1000))
+	c := s.conn()
+	rtt := 20 * time.Millisecond
+	round := func() {
+		c.sndUna = c.sndNxt
+		c.sndNxt = c.sndNxt.Add(uint32(c.cwnd))
+		ackWindow(s, rtt)
+	}
+	for range 4 {
+		round()
+	}
+	if c.hystart.inCSS {
+		t.Fatal("conservative although the round trip is steady")
+	}
+	before := c.cwnd
+	rtt = 30 * time.Millisecond
+	round()
+	round()
+	if !c.hystart.inCSS || c.cwnd >= 4*before {
+		t.Fatalf("CSS %v, window %d from %d", c.hystart.inCSS, c.cwnd, before)
+	}
+	for range cssMaxRounds + 1 {
+		round()
+	}
+	if !c.hystart.finishedSS || c.ssthresh > c.cwnd {
+		t.Fatalf("slow start goes on: %+v, ssthresh %d", c.hystart, c.ssthresh)
+	}
+}
+
+func TestPrrSpreadsTheReduction(t *testing.T) {
+	s := established(t, noTSO(), sackMSS(1000))
+	c := s.conn()
+	c.cwnd = 30_000
+	s.after(time.Millisecond)
+	c.Write(make([]byte, 120_000))
+	s.flush()
+	s.after(10 * time.Millisecond)
+	sent := 0
+	for i := 1; i < 30; i++ {
+		for _, o := range s.sack(1, s.block(1001, 1001+1000*i)) {
+			sent += len(o.data)
+		}
+		if c.inFlight() > 30_000 {
+			t.Fatalf("%d in flight during recovery", c.inFlight())
+		}
+	}
+	// Over the round trip as much is sent as the new window allows, β of the old.
+	if sent < 18_000 || sent > 24_000 {
+		t.Fatalf("%d bytes sent in the recovery round trip, want about 21000", sent)
+	}
+}
+
+func TestRTOEstimate(t *testing.T) {
+	var r rttEstimator
+	r.resetRTO()
+	if r.rto != time.Second {
+		t.Fatalf("initial RTO %v", r.rto)
+	}
+	r.sample(0, 500*time.Millisecond)
+	if r.srtt != 500*time.Millisecond || r.rttvar != 250*time.Millisecond || r.rto != 1500*time.Millisecond {
+		t.Fatalf("after the first sample: %+v", r)
+	}
+	r.sample(0, 100*time.Millisecond)
+	if r.srtt != 450*time.Millisecond || r.rttvar != 287500*time.Microsecond {
+		t.Fatalf("after the second: srtt %v, rttvar %v", r.srtt, r.rttvar)
+	}
+	for range 100 {
+		r.sample(0, 50*time.Microsecond)
+	}
+	if r.rto != minRTO {
+		t.Fatalf("RTO %v, want the minimum", r.rto)
+	}
+	for range 20 {
+		r.backOff()
+	}
+	if r.rto != maxRTO {
+		t.Fatalf("RTO %v, want the maximum", r.rto)
+	}
+}
+
+func TestMinimumRTTForgets(t *testing.T) {
+	var w windowedMin
+	w.update(0, 10)
+	w.update(1, 30)
+	if w.get() != 10 {
+		t.Fatalf("minimum %v", w.get())
+	}
+	now := timer.Instant(0)
+	for range 3 {
+		now = now.Add(minRTTWindow + time.Second)
+		w.update(now, 30)
+	}
+	if w.get() != 30 {
+		t.Fatalf("minimum %v long after", w.get())
+	}
+}
