@@ -55,6 +55,7 @@ func (r *running) forward() error {
 		return fmt.Errorf("forward the sandbox's traffic: %w", err)
 	}
 	r.onClose(f.Close)
+	r.forwarder = f
 	if err := f.Start(); err != nil {
 		return fmt.Errorf("forward the sandbox's traffic: %w", err)
 	}

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
+	"sbxnet/portfwd"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -52,6 +58,7 @@ type running struct {
 	plan      plan
 	published []spec.Bound
 	sandbox   *userns.Sandbox
+	forwarder *portfwd.Forwarder // nil without a network of the sandbox's own
 	// ended is closed when the sandbox has ended or is about to.
 	ended chan struct{}
 	// undo closes, last first, what was opened.
@@ -191,12 +198,21 @@ func stopper(stop func()) func() error {
 	return func() error { stop(); return nil }
 }
 
-// wait returns when the command has ended, its status as an error unless it is
-// zero.
+// drainStall is how long what the command sent may rest on its way out, after
+// the command has ended, before it is given up.
+const drainStall = time.Second
+
+// wait returns when the command has ended, and what it sent is on its way: its
+// status as an error unless it is zero.
 func (r *running) wait() error {
 	status, err := r.sandbox.Wait()
 	if err != nil {
 		return err
+	}
+	if r.forwarder != nil {
+		impatient, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		r.forwarder.Drain(drainStall, impatient.Done())
 	}
 	if status != 0 {
 		return &statusError{Status: status}
