@@ -5,20 +5,18 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"sbxnet/userns"
 )
 
-// Exit statuses of sbxnet's own, as of chroot, env and the container tools.
-// Any other is the command's.
+// Exit statuses of sbxnet's own. Any other is the command's, or says that the
+// command could not be started (userns.ExecError).
 const (
 	exitOK = 0
 	// exitDoctor: doctor found something essential missing.
 	exitDoctor = 1
 	// exitFailure: sbxnet itself failed, or refused what it was told.
-	exitFailure = 125
-	// exitNotExecutable: CMD was found and cannot be executed.
-	exitNotExecutable = 126
-	// exitNotFound: CMD was not found.
-	exitNotFound = 127
+	exitFailure = userns.StatusFailed
 )
 
 // A statusError carries the status to exit with. With a nil Err it ends the

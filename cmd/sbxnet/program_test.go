@@ -24,7 +24,7 @@ func TestErrorsAreOneLine(t *testing.T) {
 		{nil, 0, ""},
 		{errors.New("open it: no"), exitFailure, "sbxnet: open it: no"},
 		{errors.New("two\nlines\x1b[31m\n"), exitFailure, "sbxnet: two lines?[31m"},
-		{fmt.Errorf("run: %w", &statusError{Status: exitNotFound, Err: errors.New("gone")}), exitNotFound, "sbxnet: run: gone"},
+		{fmt.Errorf("run: %w", &statusError{Status: userns.StatusNotFound, Err: errors.New("gone")}), userns.StatusNotFound, "sbxnet: run: gone"},
 		{&statusError{Status: 7}, 7, ""},
 	} {
 		if status, line := exitStatus(c.err); status != c.status || line != c.line {
