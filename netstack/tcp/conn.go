@@ -267,9 +267,23 @@ func (c *Conn) close(err error) {
 		c.listener.forget(c)
 	}
 	c.detach()
+	if err == nil && c.finReceived && !c.drained() {
+		c.outlive()
+		return
+	}
 	c.state = Closed
 	c.err = err
 	c.freeBuffers()
+	c.markDirty()
+}
+
+// outlive keeps what the peer sent before its FIN for a handler that has not
+// taken it yet, though nothing more goes over the wire: as after becomeTimeWait,
+// but without a record, for the peer is the one that waits.
+func (c *Conn) outlive() {
+	c.state = TimeWait
+	c.buf.release(&c.engine.pool, c.buf.len)
+	c.sent = sentQueue{}
 	c.markDirty()
 }
 
