@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -25,6 +26,11 @@ func selfPath() string {
 	}
 	return path
 }
+
+// The main goroutine keeps the main thread to itself: a goroutine that enters
+// another network namespace must run on a thread that can end, and the main
+// thread can't. What /proc/self says is the main thread's view.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
