@@ -207,11 +207,21 @@ func (r *relay) EOF(*tcp.Conn) {
 	}
 	r.guestEOF = true
 	hostsock.ShutdownWrite(r.fd)
+	if r.hostEOF {
+		r.conn.CloseWrite() // for passHostEOF; else it does nothing
+	}
 	r.finish()
 }
 
+// passHostEOF ends the stream towards the sandbox. If the sandbox has ended its
+// own and part of that still waits for the host, ours ends behind it: the
+// stack forgets a connection, with all it holds, once its FIN is acknowledged
+// in LAST-ACK.
 func (r *relay) passHostEOF() {
 	r.hostEOF = true
+	if r.conn.State() == tcp.CloseWait && r.conn.Buffered() > 0 {
+		return // EOF comes when the rest is taken
+	}
 	r.conn.CloseWrite()
 	r.finish()
 }

@@ -1,6 +1,7 @@
 package portfwd
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -146,5 +147,44 @@ func control(t *testing.T, c net.Conn, f func(fd int) error) {
 	raw.Control(func(fd uintptr) { err = f(int(fd)) })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// held is how many bytes from the sandbox wait for the host's sockets.
+func (w *world) held() (n int) {
+	for _, s := range w.fwd.shards {
+		s.call(func() {
+			for r := range s.relays {
+				if r.open {
+					n += r.conn.Buffered()
+				}
+			}
+		})
+	}
+	return n
+}
+
+func TestWhatIsHeldForASlowReaderOutlivesBothHalfCloses(t *testing.T) {
+	w := newWorld(t)
+	near, far := w.connect(outside4)
+	sent, in, chunk := int64(0), stream(1<<30, 3), make([]byte, 64<<10)
+	for w.held() == 0 { // until the host's buffers are full
+		io.ReadFull(in, chunk)
+		if _, err := near.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+		sent += int64(len(chunk))
+	}
+	near.(*net.TCPConn).CloseWrite()
+	time.Sleep(50 * time.Millisecond) // for the end of the stream to arrive behind it
+	far.(*net.TCPConn).CloseWrite()
+	near.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	near.Read(make([]byte, 1))
+	if n := compare(t, far, stream(sent, 3)); n != sent {
+		t.Errorf("%d bytes arrived of %d", n, sent)
+	}
+	near.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := near.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("%v, want the end of the stream", err)
 	}
 }
