@@ -354,7 +354,7 @@ func (c *Conn) deliverData() {
 		c.offerDue = false
 		c.offerBuffered()
 	}
-	if c.finReceived && !c.eofTold && !c.readClosed && c.Buffered() == 0 {
+	if c.finReceived && !c.eofTold && !c.readClosed && c.state != Closed && c.Buffered() == 0 {
 		c.eofTold = true
 		c.handler.EOF(c)
 	}

@@ -240,11 +240,9 @@ func (c *Conn) becomeEstablished(s *segment) {
 func (c *Conn) heard(s *segment) {
 	now := c.engine.now
 	c.lastHeard = now
-	if !c.readClosed {
-		c.probes = 0
-		if c.sndWnd == 0 {
-			c.retries = 0 // it has closed its window on us, but it is there
-		}
+	c.probes = 0
+	if c.sndWnd == 0 && !c.readClosed {
+		c.retries = 0 // it has closed its window on us, but it is there
 	}
 	if c.tsOK && s.opt.Timestamp && s.seq.LessThanEq(c.lastAckSent) {
 		c.tsRecent, c.tsRecentAt = s.opt.TSVal, now

@@ -1,6 +1,9 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // A handler that reads slowly gets all of a stream whose peer has closed, though
 // the connection is over on the wire: the peer was told that it has arrived.
@@ -33,5 +36,40 @@ func TestUnreadDataOutlivesTheConnection(t *testing.T) {
 				t.Fatalf("read %q, eof %d, closed %d, %v", s.log.got, s.log.eof, s.log.closed, s.log.err)
 			}
 		})
+	}
+}
+
+// Nobody waits for an orphan, but the data it has queued was taken from its
+// writer: a reader who opens the window now and then gets all of it.
+func TestOrphanOutlastsASlowReader(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	s.conn().Write(make([]byte, 20_000))
+	s.conn().Close()
+	read := 0
+	for read < 20_000 {
+		if s.conn().State() == Closed {
+			t.Fatalf("reset after %d bytes", read)
+		}
+		for _, o := range s.exchange(seg{flags: fACK, seq: 1, ack: 1 + read, wnd: 1000}) {
+			read += len(o.data)
+		}
+		s.exchange(seg{flags: fACK, seq: 1, ack: 1 + read, wnd: -1})
+		for _, o := range s.after(time.Second) { // some probes, each answered
+			if len(o.data) == 0 {
+				s.exchange(seg{flags: fACK, seq: 1, ack: 1 + read, wnd: -1})
+			}
+		}
+	}
+}
+
+func TestHandlerThatAbortsWhileOfferedTheBufferHearsOfNoEOF(t *testing.T) {
+	s := established(t, testConfig(), mss(1460))
+	s.log.limit = -1
+	s.exchange(seg{flags: fACK | fFIN, seq: 1, ack: 1, data: "abc"})
+	next := &peerLog{onData: func(c *Conn, p []byte) { c.Abort() }}
+	s.conn().SetHandler(next)
+	s.flush()
+	if next.eof != 0 || next.closed != 1 || next.err != ErrAborted {
+		t.Fatalf("eof %d, closed %d, %v", next.eof, next.closed, next.err)
 	}
 }

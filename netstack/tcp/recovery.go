@@ -230,13 +230,15 @@ func (c *Conn) unmarkLost() {
 
 // persistTimeout asks a peer whose window is closed, or opens too little,
 // whether that still holds (RFC 9293 §3.8.6.1). A peer that answers may keep it
-// closed for as long as somebody here waits for it; an orphan gives up.
+// closed for as long as somebody here waits for it. An orphan gives up when it
+// stays closed for all of the back-off, as in Linux: some minutes, in which a
+// slow reader may still take what it was promised.
 func (c *Conn) persistTimeout() {
 	if c.outstanding() > 0 || c.unsent() == 0 && !c.finDue() {
 		return
 	}
 	c.probes++
-	if c.probes > maxProbes || c.readClosed && c.probes > maxOrphanRetries {
+	if c.probes > maxProbes || c.readClosed && c.persistBackoff > maxOrphanRetries {
 		c.reset(c.timeoutError())
 		return
 	}

@@ -57,7 +57,7 @@ type sender struct {
 	retries        int // retransmission timeouts since progress
 	persistBackoff int
 	softError      bool // ICMP said unreachable since progress
-	probes         int  // zero-window probes since the peer was last heard, or for an orphan since it became one
+	probes         int  // zero-window probes since the peer was last heard
 
 	override  bool          // a window too small for silly window avoidance is used all the same
 	synSentAt timer.Instant // for the round trip of the handshake
