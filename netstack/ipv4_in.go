@@ -36,6 +36,8 @@ func (s *Stack) inputIPv4(p *packet, b []byte) {
 func (s *Stack) admitIPv4(p *packet, h header.IPv4) bool {
 	p.local = s.isOwn(p.dst)
 	switch {
+	case p.dst == broadcast:
+		return s.admitBroadcast(p, h)
 	case h.HasSourceRoute(): // RFC 7126 §4.3, §4.4
 		s.stats.Drops.SourceRoute++
 	case !s.sourceIPv4(p):
@@ -44,7 +46,7 @@ func (s *Stack) admitIPv4(p *packet, h header.IPv4) bool {
 		s.stats.Drops.Land++
 	case p.local && !p.group:
 		return true
-	case p.group, p.dst.IsMulticast(), p.dst == broadcast, s.isSubnetBroadcast(p.dst):
+	case p.group, p.dst.IsMulticast(), s.isSubnetBroadcast(p.dst):
 		// A unicast packet in a broadcast frame too (RFC 1122 §3.3.6).
 		s.stats.Drops.Group++
 	case header.IsMartianDestination(p.dst):

@@ -34,7 +34,8 @@ func (s *Stack) inputIPv6(p *packet, b []byte) {
 }
 
 // admitIPv6 decides by the addresses whether a packet may come in. Multicast
-// is let through for neighbour discovery alone, which dispatchIPv6 sees to.
+// is let through for neighbour discovery and for endpoints that are bound to a
+// group, which dispatchIPv6 sees to.
 func (s *Stack) admitIPv6(p *packet) bool {
 	p.local = s.isOwn(p.dst)
 	multicast := p.dst.IsMulticast()
@@ -163,7 +164,7 @@ func nextHeaderField(b []byte, end int) int {
 }
 
 func (s *Stack) dispatchIPv6(p *packet) {
-	if p.dst.IsMulticast() && p.protocol != header.ProtocolICMPv6 {
+	if p.dst.IsMulticast() && p.protocol != header.ProtocolICMPv6 && (p.src.IsUnspecified() || !s.isBoundGroup(p)) {
 		s.stats.Drops.Group++
 		return
 	}

@@ -18,6 +18,7 @@ type Datagram struct {
 	// SegmentSize bytes each, the last one possibly shorter.
 	SegmentSize int
 	TTL, TOS    uint8
+	Station     header.MAC // that the datagram came from
 }
 
 // Unreachable is the sandbox's word that a datagram which we sent did not
@@ -42,10 +43,10 @@ type UDPEndpoint struct {
 
 // BindUDP has f called with the datagrams to local. An unspecified address means
 // all of the stack's own of that family; any other address will do, its own or
-// not. Port 0 takes a free one, in no order that can be foreseen (RFC 6056). It
+// not, also 255.255.255.255 and a group of the link, such as ff02::1:2. Port 0 takes a free one, in no order that can be foreseen (RFC 6056). It
 // fails with tcp.ErrInUse, tcp.ErrNoPorts or tcp.ErrAddress.
 func (s *Stack) BindUDP(local netip.AddrPort, f func(*Datagram)) (*UDPEndpoint, error) {
-	if !local.Addr().IsValid() || local.Addr().Is4In6() || local.Addr().IsMulticast() {
+	if !canBindUDP(local.Addr()) {
 		return nil, fmt.Errorf("bind udp %v: %w", local, tcp.ErrAddress)
 	}
 	if local.Port() == 0 {
@@ -124,7 +125,7 @@ func (s *Stack) inputUDP(p *packet) {
 	*d = Datagram{
 		Src:     netip.AddrPortFrom(p.src, h.SourcePort()),
 		Dst:     netip.AddrPortFrom(p.dst, h.DestinationPort()),
-		Payload: payload, TTL: p.ttl, TOS: p.tos,
+		Payload: payload, TTL: p.ttl, TOS: p.tos, Station: p.mac,
 	}
 	if p.loopback && !s.loopback.has(loopbackFlow{d.Dst, d.Src, header.ProtocolUDP}) {
 		s.stats.Drops.MartianSource++
