@@ -102,12 +102,18 @@ type RouterAdvertisement struct {
 	// Autonomous lets hosts form addresses of their own from the prefixes
 	// (RFC 4862). It needs prefixes of 64 bits.
 	Autonomous bool
+	// Managed says that addresses are to be had by DHCPv6, and Other that all
+	// else is (RFC 4861 §4.2).
+	Managed, Other bool
 	// DNS are the resolvers to announce (RFC 8106), usually one.
 	DNS []netip.Addr
 	// Lifetime of the default route and of all else that is announced; zero
 	// means 1800 s.
 	Lifetime time.Duration
-	// Interval between advertisements that nobody asked for; zero sends none.
+	// Interval between advertisements that nobody asked for, at most; it is
+	// brought into 4 s … 1800 s (RFC 4861 §6.2.1), and Lifetime to no less than
+	// three times as long. With zero there are none until a host solicits:
+	// from then on, what it was told is renewed every third of Lifetime.
 	Interval time.Duration
 }
 
@@ -128,6 +134,15 @@ func (c *Config) setDefaults() {
 	}
 	if c.RouterAdvertisement.Lifetime == 0 {
 		c.RouterAdvertisement.Lifetime = defaultRouterLifetime
+	}
+	c.RouterAdvertisement.bound()
+}
+
+// bound brings the times into their bounds.
+func (c *RouterAdvertisement) bound() {
+	if c.Interval > 0 {
+		c.Interval = min(max(c.Interval, minRAIntervalMax), maxRAIntervalMax)
+		c.Lifetime = max(c.Lifetime, 3*c.Interval)
 	}
 }
 

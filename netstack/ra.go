@@ -12,6 +12,15 @@ import (
 // §10, MIN_DELAY_BETWEEN_RAS).
 const minRAInterval = 3 * time.Second
 
+// What MaxRtrAdvInterval may be (RFC 4861 §6.2.1), and the first advertisements,
+// which come closer together (§6.2.4).
+const (
+	minRAIntervalMax = 4 * time.Second
+	maxRAIntervalMax = 1800 * time.Second
+	initialRAs       = 3
+	initialInterval  = 16 * time.Second
+)
+
 // inputRouterSolicitation answers a host that looks for its network (RFC 4861
 // §6.2.6): to itself, or to everyone if it has no address yet.
 func (s *Stack) inputRouterSolicitation(p *packet, m header.ICMPv6) bool {
@@ -28,13 +37,22 @@ func (s *Stack) inputRouterSolicitation(p *packet, m header.ICMPv6) bool {
 	}
 	if p.src.IsUnspecified() {
 		s.advertiseToAll()
+		s.keepAdvertised()
 		return true
 	}
 	if hasMAC && mac.IsUnicast() && s.plausibleNeighbor(p.src) {
 		s.nd.Heard(s.now, p.src, mac)
 	}
 	s.sendRouterAdvertisement(p.src)
+	s.keepAdvertised()
 	return true
+}
+
+// keepAdvertised sees to it that what a host has been told does not run out.
+func (s *Stack) keepAdvertised() {
+	if _, armed := s.advertise.Armed(); !armed {
+		s.timers.Arm(&s.advertise, s.now.Add(s.cfg.RouterAdvertisement.Lifetime/3))
+	}
 }
 
 // advertiseToAll keeps the least interval: who asks in between is served by the
@@ -53,6 +71,11 @@ func (s *Stack) advertiseToAll() {
 func (s *Stack) advertiseUnasked(now timer.Instant) {
 	s.advertiseToAll()
 	interval := s.cfg.RouterAdvertisement.Interval
+	if interval == 0 {
+		interval = s.cfg.RouterAdvertisement.Lifetime / 3
+	} else if s.unasked++; s.unasked < initialRAs {
+		interval = min(interval, initialInterval)
+	}
 	s.timers.Arm(&s.advertise, now.Add(max(minRAInterval, interval-s.jitter(interval/4))))
 }
 
@@ -63,7 +86,7 @@ func (s *Stack) jitter(d time.Duration) time.Duration {
 func (s *Stack) sendRouterAdvertisement(to netip.Addr) {
 	c := s.cfg.RouterAdvertisement
 	fields := header.RouterAdvertisementFields{
-		HopLimit: defaultTTL, Lifetime: c.Lifetime, MTU: uint32(s.cfg.MTU),
+		HopLimit: defaultTTL, Managed: c.Managed, OtherConfig: c.Other, Lifetime: c.Lifetime, MTU: uint32(s.cfg.MTU),
 		DNSServers: c.DNS, DNSLifetime: c.Lifetime, LinkAddress: s.cfg.HardwareAddr,
 	}
 	fields.Prefix = header.PrefixInformation{ // linkLocal is valid, so there is one

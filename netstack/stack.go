@@ -48,6 +48,7 @@ type Stack struct {
 	flowKey                  uint32 // hides flow labels' making
 	advertise                timer.Timer
 	nextRA                   timer.Instant // to everyone, at the earliest
+	unasked                  int           // advertisements sent at intervals
 
 	// What calls are made with, kept here so that they need no allocation.
 	in       packet
