@@ -184,7 +184,20 @@ func configureGuest() error {
 			return err
 		}
 	}
-	return nil
+	return awaitAddress(sandbox6)
+}
+
+// awaitAddress waits until the kernel delivers to an IPv6 address that was just
+// added: it installs the local route from a work queue (addrconf_dad_work).
+func awaitAddress(a string) error {
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		if routes, err := netlink.RouteGet(net.ParseIP(a)); err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Since(start) > 5*time.Second {
+			return fmt.Errorf("%s is not there", a)
+		}
+	}
 }
 
 // thread is an operating system thread in a network namespace of its own. What
