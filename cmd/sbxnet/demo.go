@@ -51,8 +51,11 @@ func (p *program) runDemo() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go reportClosedPort(ctx, task, r.published[0].Host)
-	p.announce(r.published)
+	go func() {
+		if keepReporting(ctx, task, r.published[0].Host, func() { p.announce(r.published) }) != nil {
+			log.Warn("the server in the sandbox does not answer; Ctrl-C ends it")
+		}
+	}()
 	return r.wait()
 }
 
@@ -121,19 +124,31 @@ func (p *program) announce(published []spec.Bound) {
 	fmt.Fprint(p.stdout, "\nCtrl-C ends it and leaves nothing behind.\n")
 }
 
-// reportClosedPort keeps trying the port that is not published, and tells the
-// server in the sandbox, by way of the port that is.
-func reportClosedPort(ctx context.Context, task demoTask, server netip.AddrPort) {
+// startLimit bounds how long the server in the sandbox may take to answer.
+const startLimit = 10 * time.Second
+
+// keepReporting tells the server in the sandbox, by way of the port that is
+// published, what becomes of trying the one that is not, until ctx is done. It
+// calls up once, when the server answers for the first time.
+func keepReporting(ctx context.Context, task demoTask, server netip.AddrPort, up func()) error {
 	client := &http.Client{Timeout: reportInterval}
-	wait := 100 * time.Millisecond // the server may still be starting
+	started := time.Now()
+	wait := 20 * time.Millisecond
 	for {
+		err := sendReport(ctx, client, task, server)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && up != nil:
+			up()
+			up, wait = nil, reportInterval
+		case err != nil && up != nil && time.Since(started) > startLimit:
+			return err
+		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-time.After(wait):
-		}
-		if sendReport(ctx, client, task, server) == nil {
-			wait = reportInterval
 		}
 	}
 }

@@ -9,8 +9,14 @@ import (
 	"sbxnet/userns"
 )
 
+// asProgram makes the test binary sbxnet itself, also inside its sandboxes.
+const asProgram = "SBXNET_TEST_AS_PROGRAM"
+
 func TestMain(m *testing.M) {
 	userns.Init()
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	os.Exit(m.Run())
 }
 
