@@ -11,8 +11,9 @@
 //	settings.go what was typed, checked; nothing is started yet
 //	plan.go     the sandbox's addresses, out of the way of the host's routes
 //	name.go     the lock behind --name
-//	run.go      publish, start, attach, forward, execute, wait, close
-//	publish.go  the lines that say where a port is reached
+//	etc.go      the sandbox's resolv.conf and hosts
+//	run.go      publish, start, execute, wait; close in the opposite order
+//	forward.go  the stack on the sandbox's link, and what watches it
 //
 // doctor.go asks the rooms below what this machine allows, and demo*.go is a
 // sandbox around this same executable, whose page shows what the sandbox sees.
