@@ -19,6 +19,8 @@ import (
 func sbxnet(args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
+	// A test that panics or runs out of time must not leave it behind.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
@@ -39,6 +41,12 @@ func TestDemo(t *testing.T) {
 	}
 	watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	defer watchdog.Stop()
+	t.Cleanup(func() { // for a test that has failed
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
 	site := ""
 	for out := bufio.NewReader(stdout); site == ""; {
 		line, err := out.ReadString('\n')
