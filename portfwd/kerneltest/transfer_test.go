@@ -1,0 +1,206 @@
+package kerneltest
+
+import (
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"sbxnet/tapdev"
+	"sbxnet/tapdev/impair"
+)
+
+var sizeFlag = flag.Int64("megabytes", 0, "megabytes each way in each case, in place of what the test has")
+
+// stream is n bytes that differ from place to place.
+func stream(n int64, seed uint64) io.Reader {
+	return io.LimitReader(rand.NewChaCha8([32]byte{byte(seed)}), n)
+}
+
+// result is how one direction went.
+type result struct {
+	bytes  int64
+	sum    uint32
+	pause  time.Duration // the longest time between two pieces
+	took   time.Duration // from the first byte to the last
+	finish error
+}
+
+func receive(from net.Conn) (r result) {
+	buf := make([]byte, 256<<10)
+	h := crc32.NewIEEE()
+	var first, last time.Time
+	for {
+		n, err := from.Read(buf)
+		now := time.Now()
+		if n > 0 {
+			h.Write(buf[:n])
+			r.bytes += int64(n)
+			if first.IsZero() {
+				first = now
+			} else {
+				r.pause = max(r.pause, now.Sub(last))
+			}
+			last = now
+			continue
+		}
+		r.took, r.sum = last.Sub(first), h.Sum32()
+		if err != io.EOF {
+			r.finish = err
+		}
+		return r
+	}
+}
+
+// check compares what arrived with what was sent.
+func (r *result) check(t *testing.T, size int64, seed uint64) {
+	t.Helper()
+	h := crc32.NewIEEE()
+	io.CopyBuffer(struct{ io.Writer }{h}, stream(size, seed), make([]byte, 256<<10))
+	if r.finish != nil || r.bytes != size || r.sum != h.Sum32() {
+		t.Errorf("stream %d: %d bytes with checksum %08x, %v; want %d with %08x", seed, r.bytes, r.sum, r.finish, size, h.Sum32())
+	}
+}
+
+// swap sends size bytes each way at once, each stream ended by a half-close, and
+// compares what arrives.
+func swap(t *testing.T, sandbox, host *net.TCPConn, up, down int64) (ups, downs result) {
+	t.Helper()
+	var wg sync.WaitGroup
+	deadline := time.Now().Add(90 * time.Second)
+	for _, d := range []struct {
+		name     string
+		from, to *net.TCPConn
+		size     int64
+		seed     uint64
+		got      *result
+	}{{"up", sandbox, host, up, 1, &ups}, {"down", host, sandbox, down, 2, &downs}} {
+		d.from.SetDeadline(deadline)
+		wg.Go(func() {
+			if n, err := io.CopyBuffer(struct{ io.Writer }{d.from}, stream(d.size, d.seed), make([]byte, 256<<10)); err != nil {
+				t.Errorf("%s: send after %d bytes: %v", d.name, n, err)
+			}
+			if err := d.from.CloseWrite(); err != nil {
+				t.Errorf("%s: half-close: %v", d.name, err)
+			}
+		})
+		wg.Go(func() {
+			*d.got = receive(d.to)
+			d.got.check(t, d.size, d.seed)
+		})
+	}
+	wg.Wait()
+	return ups, downs
+}
+
+// transferCase is one impairment and how much is sent through it in each of the
+// eight combinations of link, role and family, in MB, half of it each way.
+type transferCase struct {
+	impairment string
+	size       int64
+}
+
+var transferCases = []transferCase{
+	{"none", 100},
+	{"loss=0.1%", 50},
+	{"loss=1%", 25},
+	{"loss=5%", 10},
+	{"loss=2%,burst=4", 15},
+	{"reorder=1%", 25},
+	{"dup=2%", 50},
+	{"corrupt=1%", 15},
+	{"delay=10ms,loss=1%", 5},
+	{"delay=5ms,jitter=2ms,reorder=1%,dup=1%", 10},
+	{"delay=20ms,jitter=5ms,loss=1%,reorder=0.5%,dup=0.5%,rate=100mbit", 3},
+}
+
+const mb = 1e6
+
+func TestStreamsAreExactOverImpairedLinks(t *testing.T) {
+	for i, c := range transferCases {
+		for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
+			for _, r := range []role{kernelDials, stackDials} {
+				for _, family := range []string{"4", "6"} {
+					name := fmt.Sprintf("%s/%s/%s/IPv%s", c.impairment, kind, r, family)
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						transfer(t, kind, r, family, c, i)
+					})
+				}
+			}
+		}
+	}
+}
+
+// scaled is how much a case sends each way.
+func scaled(size int64) int64 {
+	switch {
+	case *sizeFlag > 0:
+		return *sizeFlag * mb
+	case testing.Short() || raceEnabled:
+		return max(size/10, 1) * mb / 2
+	}
+	return size * mb / 2
+}
+
+func transfer(t *testing.T, kind tapdev.Kind, r role, family string, c transferCase, seed int) {
+	impairment := c.impairment
+	if impairment != "none" {
+		impairment += fmt.Sprintf(",seed=%d", seed)
+	}
+	w := newWorld(t, kind, impairment)
+	size := scaled(c.size)
+	sandbox, host := w.connect(r, family)
+	up, down := swap(t, sandbox, host, size, size)
+	w.judge(size, size)
+	for _, d := range []struct {
+		name string
+		r    result
+		sent int64
+	}{{"up", up, w.inner.in.Load()}, {"down", down, w.outer.out.Load()}} {
+		note(t, "%-5s %7.1f Mbit/s, %5.2f %% sent again, longest pause %v", d.name,
+			float64(size)*8/1e6/d.r.took.Seconds(), 100*float64(d.sent-size)/float64(size), d.r.pause.Round(time.Millisecond))
+	}
+}
+
+func note(t *testing.T, format string, args ...any) {
+	t.Logf(format, args...)
+	if os.Getenv("KERNELTEST_NOTES") != "" {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), fmt.Sprintf(format, args...))
+	}
+}
+
+// mss is the largest payload of a segment here.
+const mss = 1460
+
+// judge compares what was sent again with what was lost: for each packet that a
+// sender had reason to miss, two may go again, and now and then one as a tail
+// loss probe, as on a busy machine acknowledgements come late.
+func (w *world) judge(up, down int64) {
+	w.t.Helper()
+	if n := w.inner.resets.Load() + w.outer.resets.Load(); n > 0 {
+		w.t.Errorf("%d segments with RST", n)
+	}
+	s, _ := impair.StatsOf(w.link)
+	for _, d := range []struct {
+		name        string
+		sent, size  int64
+		there, back impair.Counts
+	}{
+		{"up", w.inner.in.Load(), up, s.FromSandbox, s.ToSandbox},
+		{"down", w.outer.out.Load(), down, s.ToSandbox, s.FromSandbox},
+	} {
+		again := d.sent - d.size
+		missed := d.there.Lost + d.there.Corrupted + d.there.Overflowed + d.there.Reordered
+		probes := 20 + d.size/mb
+		if limit := (2*int64(missed) + probes) * mss; again < 0 || again > limit {
+			w.t.Errorf("%s: %d bytes sent again, with %d packets missed: want at most %d", d.name, again, missed, limit)
+		}
+	}
+}
