@@ -60,12 +60,14 @@ func (s *Stack) SendUDPTo(station header.MAC, src, dst netip.AddrPort, payload [
 	*o = outgoing{src: src.Addr(), dst: dst.Addr(), protocol: header.ProtocolUDP, hopLimit: defaultTTL, payload: payload}
 	h := header.UDP(o.head[:])
 	header.PutUDP(h, header.UDPFields{SourcePort: src.Port(), DestinationPort: dst.Port(), PayloadLen: len(payload)})
-	h.SetPartialChecksum(o.src, o.dst)
+	// Complete: DHCP clients read raw packets, and some of them drop what the
+	// kernel would have let pass as not yet computed.
+	h.SetChecksum(o.src, o.dst, payload)
 	f := s.out.AppendCopy(n, payload)
 	s.putEthernet(f.Header, station, o.dst)
 	s.putIP(f.Header, o, ipFields{length: o.length(), dontFragment: true})
 	copy(f.Header[header.EthernetLen+ip:], o.head[:])
-	f.Offload, f.HeaderLen = udpOffload(ip, 0), uint16(n)
+	f.HeaderLen = uint16(n)
 	o.payload = nil
 	s.stats.UDPOut++
 	s.stats.FramesOut++
