@@ -36,6 +36,9 @@ type Config struct {
 	// from Start until Close. It stays the caller's to close. With nil the port
 	// is refused like any other.
 	Nameserver Nameserver
+	// Autoconf is for guests that configure themselves. It costs nothing when
+	// there are none.
+	Autoconf Autoconf
 	// SendBuffer and ReceiveBuffer bound what one TCP connection holds for
 	// the sandbox and from it, in bytes; 0: chosen for the link.
 	SendBuffer, ReceiveBuffer int
@@ -161,8 +164,6 @@ func (c *Config) stack(seed [32]byte) netstack.Config {
 		n.Neighbors = append(n.Neighbors, netstack.Neighbor{Addr: a.Sandbox, MAC: c.SandboxHardwareAddr})
 	}
 	n.NextHop4, n.NextHop6 = c.IPv4.Sandbox, c.IPv6.Sandbox
-	if c.IPv6.DNS.IsValid() {
-		n.RouterAdvertisement.DNS = []netip.Addr{c.IPv6.DNS}
-	}
+	n.RouterAdvertisement = c.routerAdvertisement()
 	return n
 }

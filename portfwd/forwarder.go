@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sbxnet/netstack/socket"
+	"sbxnet/portfwd/dhcp"
 	"sbxnet/portfwd/spec"
 )
 
@@ -21,6 +22,7 @@ type Forwarder struct {
 	debug  bool
 	shards []*shard
 	claims claims
+	dhcp   *dhcp.Server // nil: nobody is served
 
 	mu      sync.Mutex
 	started bool
@@ -45,6 +47,9 @@ func New(cfg Config) (*Forwarder, error) {
 		debug:  cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}
 	err := cfg.check()
+	if err == nil {
+		f.dhcp, err = cfg.dhcpServer()
+	}
 	if err == nil {
 		err = f.makeShards()
 	}
@@ -177,6 +182,9 @@ func (f *Forwarder) Stats() Stats {
 		if s.call(func() { one = st; one.add(s) }) {
 			st = one
 		}
+	}
+	if f.dhcp != nil {
+		st.DHCP = f.dhcp.Stats()
 	}
 	return st
 }

@@ -81,6 +81,9 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 	sc.Output = &s.batch
 	sc.Handler = s
 	if s.stack, err = netstack.New(sc); err == nil {
+		err = s.serveDHCP()
+	}
+	if err == nil {
 		s.linkToken, err = loop.Add(queue.FD(), reactor.Level, linkEvents{s})
 	}
 	if err != nil {

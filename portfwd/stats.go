@@ -2,6 +2,7 @@ package portfwd
 
 import (
 	"sbxnet/netstack"
+	"sbxnet/portfwd/dhcp"
 )
 
 // counters are one shard's, written by its goroutine alone.
@@ -21,6 +22,7 @@ type Stats struct {
 	TCP  TCPStats
 	UDP  UDPStats
 	Echo EchoStats
+	DHCP dhcp.Stats // as long as the forwarder exists
 	// HandedOver are frames that arrived on another shard than their flow's,
 	// HandoverLost those for which there was no room.
 	HandedOver, HandoverLost uint64

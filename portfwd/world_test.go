@@ -46,6 +46,7 @@ type worldOptions struct {
 	kind    tapdev.Kind
 	queues  int
 	publish []string
+	bare    bool // the guest configures itself
 }
 
 func withConfig(f func(*Config)) option { return func(o *worldOptions) { f(&o.Config) } }
@@ -143,7 +144,11 @@ func openLink(o *worldOptions) (tapdev.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := configureGuest(); err != nil {
+	configure := configureGuest
+	if o.bare {
+		configure = prepareBareGuest
+	}
+	if err := configure(); err != nil {
 		link.Close()
 		return nil, fmt.Errorf("configure the sandbox: %w", err)
 	}
