@@ -100,9 +100,11 @@ func (c *Conn) noteDelivered(r *sent, s *segment, a *ackEvent) {
 }
 
 // takeSample feeds the round-trip estimate: from a record's time, or, where all
-// were sent twice, from the timestamp echo (RFC 7323 §4).
+// were sent twice, from the timestamp echo (RFC 7323 §4). With a DSACK that echo
+// is of a segment that had arrived before, and whose acknowledgement was lost:
+// it would take the wait for the retransmission for a round trip.
 func (c *Conn) takeSample(s *segment, a *ackEvent) {
-	if a.rtt == noSample && a.acked > 0 && c.tsOK && s.opt.Timestamp {
+	if a.rtt == noSample && a.acked > 0 && a.dsack == 0 && c.tsOK && s.opt.Timestamp {
 		ms := timestampClock(c.engine.now) + c.tsOffset - s.opt.TSEcr
 		if d := time.Duration(ms) * time.Millisecond; d < maxRTO {
 			a.rtt = max(d, time.Millisecond)

@@ -114,4 +114,7 @@ func (c *Conn) setMSS() {
 		mss -= 12
 	}
 	c.mss = max(mss, minMSS-12)
+	// A path that takes larger segments again must leave room for one: with
+	// nothing in flight no acknowledgement would ever make it.
+	c.cwnd = max(c.cwnd, c.mss)
 }

@@ -78,8 +78,10 @@ func (c *Conn) updateSendWindow(s *segment) {
 	if s.ack.LessThan(c.sndUna) {
 		return
 	}
-	newer := c.sndWl1.LessThan(s.seq) ||
-		c.sndWl1 == s.seq && c.sndWl2.LessThanEq(s.ack)
+	// An acknowledgement of more is newer whatever its sequence number: one that
+	// comes behind a segment out of order would leave a window that belongs to an
+	// older SND.UNA, and so a right edge that nobody told.
+	newer := c.sndWl2.LessThan(s.ack) || c.sndWl1.LessThanEq(s.seq)
 	if !newer {
 		return
 	}
