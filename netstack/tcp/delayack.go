@@ -22,6 +22,7 @@ func (c *Conn) noteAckSent() {
 	c.lastAckSent = c.rcvNxt
 	c.ackNow = false
 	c.dsack = span{}
+	c.in.fresh = 0 // or reportRanges sets it to what is left
 	c.cancel(timerDelayedACK)
 }
 

@@ -65,6 +65,8 @@ const (
 	pawsExpiry      = 24 * 24 * time.Hour
 
 	maxRanges = 128  // of out-of-order data per connection (CVE-2018-5390)
+	maxRecent = 32   // of those, how many SACK may still have to report
+	maxDupACK = 8    // acknowledgements owed to a peer without SACK for a batch out of order
 	maxSent   = 1024 // records of transmissions per connection (CVE-2019-11478)
 )
 

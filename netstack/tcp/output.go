@@ -17,6 +17,9 @@ func (c *Conn) flush() {
 	case SynSent, SynReceived:
 		c.sendSYN()
 	default:
+		if c.in.fresh > 1 || c.dupOwed > 1 {
+			c.reportRanges()
+		}
 		if c.lost > 0 {
 			c.retransmitLost()
 		}
@@ -88,15 +91,16 @@ func (e *Engine) put(r *Route, f header.TCPFields, payloadLen int) (*frame.Frame
 // tsval is the clock of our timestamps (RFC 7323 §5.4).
 func (c *Conn) tsval() uint32 { return c.tsvalAt(c.engine.now) }
 
-// options returns what a segment without SYN carries now, and its length.
-func (c *Conn) options() (o header.TCPOptions, n int) {
+// options returns what a segment without SYN carries now, and its length. SACK
+// reports begin with the range numbered from, 0 being the newest.
+func (c *Conn) options(from int) (o header.TCPOptions, n int) {
 	limit := header.MaxSACKBlocks
 	if c.tsOK {
 		o.Timestamp, o.TSVal, o.TSEcr = true, c.tsval(), c.tsRecent
 		limit--
 	}
 	if len(c.in.ranges) > 0 || c.dsack.len() > 0 {
-		c.sackOptions(&o, limit)
+		c.sackOptions(&o, limit, from)
 	}
 	return o, o.Len()
 }
@@ -136,8 +140,11 @@ func (e *Engine) gsoType(c *Conn) frame.GSOType {
 }
 
 // sendBare sends a segment without payload.
-func (c *Conn) sendBare(at seq.Value) {
-	o, _ := c.options()
+func (c *Conn) sendBare(at seq.Value) { c.sendBareFrom(at, 0) }
+
+// sendBareFrom is sendBare with the SACK reports beginning elsewhere.
+func (c *Conn) sendBareFrom(at seq.Value, from int) {
+	o, _ := c.options(from)
 	c.route.ECN = ecnNotCapable // RFC 3168 §6.1.4
 	c.transmit(at, 0, 0, c.mss, &o)
 }
@@ -154,7 +161,7 @@ func (c *Conn) sendNew() {
 	}
 	c.restartAfterIdle()
 	c.agePath()
-	o, optLen := c.options()
+	o, optLen := c.options(0)
 	mss := max(1, c.mss-(optLen-c.fixedOptions()))
 	for c.sendOne(mss, &o) && !c.tlp.sendNew {
 	}
@@ -319,7 +326,7 @@ func (c *Conn) retransmitLost() {
 
 // retransmit sends up to limit bytes of record i again, splitting it if need be.
 func (c *Conn) retransmit(i, limit int) {
-	o, optLen := c.options()
+	o, optLen := c.options(0)
 	mss := max(1, c.mss-(optLen-c.fixedOptions()))
 	most := min(max(limit, mss), c.maxPayload(mss))
 	r := &c.sent.all()[i]

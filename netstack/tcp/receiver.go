@@ -18,6 +18,7 @@ type receiver struct {
 	tsRecentAt   timer.Instant
 	lastHeard    timer.Instant // any acceptable segment
 	lastData     timer.Instant
+	dupOwed      int  // duplicate ACKs the batch's segments out of order are due, without SACK
 	windowHeld   bool // the last window advertised was narrowed by data nobody had taken
 	rcvMSS       int  // what the peer seems to use, for counting full segments
 	quickACKs    int  // acknowledgements still to be sent without delay
@@ -163,14 +164,16 @@ func (c *Conn) receiveOutOfOrder(at seq.Value, p []byte) {
 	r := span{at, at.Add(uint32(len(p)))}
 	if c.in.contains(r) {
 		c.noteDuplicate(r)
-		c.in.noteRecent(at)
-		return
-	}
-	if !c.in.write(&c.engine.pool, at, p) || !c.in.insert(r) {
+	} else if !c.in.write(&c.engine.pool, at, p) || !c.in.insert(r) {
 		c.engine.stats.Drops.Memory++
+		c.in.consume(&c.engine.pool, 0, c.rcvNxt) // what was written in part holds no memory
 		return
 	}
-	c.in.noteRecent(at)
+	if c.sackOK {
+		c.in.noteRecent(at)
+	} else {
+		c.dupOwed = min(c.dupOwed+1, maxDupACK)
+	}
 }
 
 // processFIN takes the peer's FIN once all before it has arrived: RFC 9293

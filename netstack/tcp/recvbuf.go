@@ -16,12 +16,12 @@ func (s span) len() int { return int(s.start.Size(s.end)) }
 // the place its sequence number gives it, so filling a gap moves nothing, and
 // what a peer can make us hold is bounded by the window.
 type recvBuffer struct {
-	base   seq.Value // the first byte not taken
-	chunks []*chunk  // chunk i holds positions from i·chunkSize; nil: nothing there
-	off    int       // base's place in the first chunk
-	ranges []span    // out of order, ascending, disjoint and not touching, all beyond RCV.NXT
-	recent [4]seq.Value
-	nrec   int // how many of recent are valid; the newest is first
+	base   seq.Value   // the first byte not taken
+	chunks []*chunk    // chunk i holds positions from i·chunkSize; nil: nothing there
+	off    int         // base's place in the first chunk
+	ranges []span      // out of order, ascending, disjoint and not touching, all beyond RCV.NXT
+	recent []seq.Value // one number in each range lately added to, the newest first
+	fresh  int         // how many of recent no acknowledgement has reported yet
 }
 
 // write copies p to its place. It reports false, having changed nothing that
@@ -67,13 +67,31 @@ func (b *recvBuffer) insert(r span) bool {
 	return true
 }
 
-// noteRecent makes v's range the first that SACK reports (RFC 2018 §4).
+// noteRecent makes v's range the first that SACK reports (RFC 2018 §4). What
+// was noted of the same range before is no longer of interest.
 func (b *recvBuffer) noteRecent(v seq.Value) {
-	if b.nrec < len(b.recent) {
-		b.nrec++
+	r, _ := b.find(v)
+	b.forgetRecent(func(x seq.Value) bool { return seq.InRange(x, r.start, r.end) })
+	if len(b.recent) < maxRecent {
+		b.recent = append(b.recent, 0)
 	}
-	copy(b.recent[1:b.nrec], b.recent[:b.nrec-1])
+	copy(b.recent[1:], b.recent)
 	b.recent[0] = v
+	b.fresh = min(b.fresh+1, len(b.recent))
+}
+
+// forgetRecent removes the numbers for which f holds.
+func (b *recvBuffer) forgetRecent(f func(seq.Value) bool) {
+	kept, fresh := b.recent[:0], b.fresh
+	for i, x := range b.recent {
+		switch {
+		case !f(x):
+			kept = append(kept, x)
+		case i < fresh:
+			b.fresh--
+		}
+	}
+	b.recent = kept
 }
 
 // find returns the range that v lies in.
@@ -101,9 +119,7 @@ func (b *recvBuffer) advance(next seq.Value) seq.Value {
 		n++
 	}
 	b.ranges = slices.Delete(b.ranges, 0, n)
-	if len(b.ranges) == 0 {
-		b.nrec = 0
-	}
+	b.forgetRecent(func(x seq.Value) bool { return x.LessThan(next) })
 	return next
 }
 
@@ -151,7 +167,7 @@ func (b *recvBuffer) consume(p *pool, n int, next seq.Value) {
 
 // dropRanges forgets what is out of order, next being the end of what is not.
 func (b *recvBuffer) dropRanges(p *pool, next seq.Value) {
-	b.ranges, b.nrec = b.ranges[:0], 0
+	b.ranges, b.recent, b.fresh = b.ranges[:0], b.recent[:0], 0
 	b.consume(p, 0, next)
 }
 
@@ -160,8 +176,8 @@ func (b *recvBuffer) free(p *pool) {
 	putAll(p, b.chunks)
 	clear(b.chunks)
 	b.chunks = b.chunks[:0]
-	b.ranges = b.ranges[:0]
-	b.off, b.nrec = 0, 0
+	b.ranges, b.recent = b.ranges[:0], b.recent[:0]
+	b.off, b.fresh = 0, 0
 }
 
 func putAll(p *pool, chunks []*chunk) {

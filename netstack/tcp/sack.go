@@ -98,8 +98,9 @@ func (c *Conn) forgetSacked() {
 }
 
 // sackOptions puts the SACK blocks of an acknowledgement into o: DSACK, then
-// the newest range, then others lately reported (RFC 2018 §4, RFC 2883 §4).
-func (c *Conn) sackOptions(o *header.TCPOptions, limit int) {
+// the ranges lately added to, from the given one on, the newest being 0 (RFC
+// 2018 §4, RFC 2883 §4).
+func (c *Conn) sackOptions(o *header.TCPOptions, limit, from int) {
 	if !c.sackOK {
 		return
 	}
@@ -107,29 +108,46 @@ func (c *Conn) sackOptions(o *header.TCPOptions, limit int) {
 		o.SACK[0] = header.SACKBlock{Left: c.dsack.start, Right: c.dsack.end}
 		o.NumSACK = 1
 	}
-	if len(c.in.ranges) == 0 {
+	if from >= len(c.in.recent) {
 		return
 	}
-	first := o.NumSACK
-	for _, v := range c.in.recent[:c.in.nrec] {
-		r, ok := c.in.find(v)
-		b := header.SACKBlock{Left: r.start, Right: r.end}
-		if !ok || reported(o.SACK[first:o.NumSACK], b) {
-			continue
-		}
+	for _, v := range c.in.recent[from:] {
 		if o.NumSACK == limit {
 			return
 		}
-		o.SACK[o.NumSACK] = b
-		o.NumSACK++
+		if r, ok := c.in.find(v); ok {
+			o.SACK[o.NumSACK] = header.SACKBlock{Left: r.start, Right: r.end}
+			o.NumSACK++
+		}
 	}
 }
 
-func reported(blocks []header.SACKBlock, b header.SACKBlock) bool {
-	for _, x := range blocks {
-		if x == b {
-			return true
-		}
+// reportRanges sends the acknowledgements that a batch of segments out of order
+// is due beyond the one that Flush sends anyway: with SACK as many as it takes
+// to report every range once, the newest last, or the sender would send again
+// what has arrived; without, one for each, as the sender counts them (RFC 5681
+// §4.2).
+func (c *Conn) reportRanges() {
+	for limit := c.sackRoom(); c.in.fresh > limit; limit = c.sackRoom() {
+		from := c.in.fresh - limit
+		c.sendBareFrom(c.sndNxt, from)
+		c.in.fresh, c.ackNow = from, true // the newest are still to come
 	}
-	return false
+	for ; c.dupOwed > 1; c.dupOwed-- {
+		c.sendBare(c.sndNxt)
+		c.ackNow = true
+	}
+	c.dupOwed = 0
+}
+
+// sackRoom is how many ranges the next acknowledgement can report.
+func (c *Conn) sackRoom() int {
+	room := header.MaxSACKBlocks
+	if c.tsOK {
+		room--
+	}
+	if c.dsack.len() > 0 {
+		room--
+	}
+	return room
 }

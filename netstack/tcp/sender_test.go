@@ -530,3 +530,45 @@ func TestWindowClosedOnDataInFlightIsSurvived(t *testing.T) {
 		t.Fatalf("does not go on soon after the window opens: %v", out)
 	}
 }
+
+// TestBatchReportsEveryRange has a batch leave more holes than one
+// acknowledgement can tell of: a sender that RACK guides would send again all
+// that it does not hear of.
+func TestBatchReportsEveryRange(t *testing.T) {
+	s := established(t, testConfig(), fullOptions())
+	const n = 10
+	for i := range n {
+		s.in(seg{flags: fACK, seq: 101 + 200*i, ack: 1, data: strings.Repeat("x", 100)})
+	}
+	told := map[int]bool{}
+	out := s.flush()
+	for _, o := range out {
+		for _, b := range o.opt.SACK[:o.opt.NumSACK] {
+			told[int(b.Left.Diff(peerISN))] = true
+		}
+	}
+	if len(told) != n || len(out) != 4 {
+		t.Fatalf("%d ranges told of in %d acknowledgements, want %d in 4", len(told), len(out), n)
+	}
+	if newest := int(out[3].opt.SACK[0].Left.Diff(peerISN)); newest != 101+200*(n-1) {
+		t.Fatalf("the last begins with %d, not with the newest", newest)
+	}
+	// Once told, one acknowledgement a batch is enough again.
+	s.one(s.exchange(seg{flags: fACK, seq: 5001, ack: 1, data: "x"}), fACK, 1, 1, 0)
+}
+
+func TestBatchOutOfOrderGetsDuplicateAcksWithoutSack(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	for i := range 4 {
+		s.in(seg{flags: fACK, seq: 1001 + 1000*i, ack: 1, data: strings.Repeat("x", 1000)})
+	}
+	if out := s.flush(); len(out) != 4 {
+		t.Fatalf("%d acknowledgements, want the four that fast retransmit counts", len(out))
+	}
+	for i := range 100 {
+		s.in(seg{flags: fACK, seq: 10_001 + 10*i, ack: 1, data: "x"})
+	}
+	if out := s.flush(); len(out) > maxDupACK {
+		t.Fatalf("%d acknowledgements for one batch", len(out))
+	}
+}
