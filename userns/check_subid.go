@@ -23,7 +23,7 @@ func (m *machine) checkHelpers() Finding {
 	for _, name := range []string{"newuidmap", "newgidmap"} {
 		path := m.lookPath(name)
 		if path == "" {
-			f.Status, f.Detail, f.Fix = Degraded, name+" is not installed: only your own user ID exists in a sandbox", fixUIDMap
+			f.Status, f.Detail, f.Fix = Degraded, name+" is not installed", fixUIDMap
 			return f
 		}
 		shown := "/" + strings.TrimPrefix(strings.TrimPrefix(path, m.root), "/")
@@ -87,7 +87,7 @@ func (m *machine) checkRanges() Finding {
 			total += r.Length
 		}
 		if total == 0 {
-			f.Status, f.Detail, f.Fix = Degraded, shown+" has no range for "+m.who()+": only your own user ID exists in a sandbox", m.fixRanges()
+			f.Status, f.Detail, f.Fix = Degraded, shown+" has no range for "+m.who(), m.fixRanges()
 			return f
 		}
 		counts = append(counts, fmt.Sprintf("%d in %s", total, shown))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -101,7 +102,33 @@ func configureLink(s *setup, note func(string, ...any)) error {
 			return fmt.Errorf("default route by %s on %s: %w", gw, name, err)
 		}
 	}
+	if hasV6 {
+		awaitDelivery(s.Addresses)
+	}
 	return nil
+}
+
+// deliveryWait is far beyond what the kernel's work queue takes, a millisecond
+// or two on a machine at rest.
+const deliveryWait = time.Second
+
+// awaitDelivery waits until packets to our IPv6 addresses arrive. Without
+// duplicate address detection too the kernel installs their local routes from a
+// work queue (addrconf_dad_work, net/ipv6/addrconf.c), and drops what comes
+// before; the command's first datagrams would get no answer.
+func awaitDelivery(addresses []netip.Prefix) {
+	deadline := time.Now().Add(deliveryWait)
+	for _, p := range addresses {
+		for p.Addr().Is6() && !delivered(p.Addr()) && time.Now().Before(deadline) {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+}
+
+// delivered reports whether the routing table has a as an address of ours.
+func delivered(a netip.Addr) bool {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
 }
 
 // leaveToNamespace makes a TAP device persistent. It then goes with its network
