@@ -39,6 +39,9 @@
 // size of a message, and messages over [MaxMessage] bytes are not read. What is
 // malformed is dropped and counted in [Stats].
 //
+// Messages are read and written here, in message4.go and message6.go: the few
+// options that matter, without copying, every length checked before use.
+//
 // DHCPv6 relays, prefix delegation, temporary addresses, reconfiguration and
 // authentication are left out: the link has nothing to relay to and one router.
 package dhcp

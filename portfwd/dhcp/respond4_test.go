@@ -348,3 +348,16 @@ func TestConfigThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+func TestOfferTakesNothingFromARunningLease(t *testing.T) {
+	l := newLab(t, nil)
+	l.lease4(alice, "")
+	l.send(ask{kind: discover4, mac: alice}) // it has been restarted
+	l.pass(30 * time.Minute)                 // the offer is long gone, the lease is not
+	if n := l.Stats().Leases4; n != 1 {
+		t.Fatalf("%d leases", n)
+	}
+	if g := l.send(ask{kind: request4, mac: alice, requested: "10.0.2.100"}); g == nil || g.kind != ack4 {
+		t.Fatalf("%+v", g)
+	}
+}
