@@ -2,6 +2,8 @@ package portfwd
 
 import (
 	"time"
+
+	"sbxnet/portfwd/hostsock"
 )
 
 // While it drains, a forwarder is looked at this often; a sandbox that has
@@ -46,8 +48,10 @@ func (f *Forwarder) Drain(stall time.Duration, stop <-chan struct{}) {
 }
 
 // inFlight counts the connections on which the sandbox has not ended its stream,
-// and the bytes that have reached host sockets on all.
-func (f *Forwarder) inFlight() (flows int, toHost uint64) {
+// and adds up a number that changes when bytes move on any: what host sockets
+// took, less what they still hold. A socket with a large buffer takes its next
+// bytes long after the last, while the far end reads all the time.
+func (f *Forwarder) inFlight() (flows int, moved uint64) {
 	for _, s := range f.shards {
 		var n int
 		var bytes uint64
@@ -56,13 +60,14 @@ func (f *Forwarder) inFlight() (flows int, toHost uint64) {
 			for r := range s.relays {
 				if r.open && !r.guestEOF {
 					n++
+					bytes -= hostsock.Unacked(r.fd)
 				}
 			}
 		}) {
 			continue // nothing is in flight on a shard that has ended
 		}
 		flows += n
-		toHost += bytes
+		moved += bytes
 	}
-	return flows, toHost
+	return flows, moved
 }

@@ -264,6 +264,15 @@ func (r *relay) Closed(c *tcp.Conn, err error) {
 	delete(r.relays, r)
 }
 
+// abandon ends the relay because the forwarder ends. A stream that the sandbox
+// has finished is the host kernel's to deliver; a reset would discard it.
+func (r *relay) abandon() {
+	if r.guestEOF {
+		r.closeHost(hostsock.Close)
+	}
+	r.abort()
+}
+
 // abort resets both ends.
 func (r *relay) abort() {
 	r.closeHost(hostsock.Reset)

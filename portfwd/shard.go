@@ -233,7 +233,7 @@ func (s *shard) writeLink() error {
 // far as the link still takes it.
 func (s *shard) close() {
 	for r := range s.relays {
-		r.abort()
+		r.abandon()
 	}
 	s.udp.close()
 	s.echo.close()

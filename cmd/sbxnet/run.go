@@ -200,7 +200,7 @@ func stopper(stop func()) func() error {
 
 // drainStall is how long what the command sent may rest on its way out, after
 // the command has ended, before it is given up.
-const drainStall = time.Second
+const drainStall = 3 * time.Second
 
 // wait returns when the command has ended, and what it sent is on its way: its
 // status as an error unless it is zero.

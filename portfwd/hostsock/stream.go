@@ -31,6 +31,16 @@ func TuneStream(fd int) {
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 }
 
+// Unacked is how many bytes the kernel holds of a stream that the peer has not
+// acknowledged (SIOCOUTQ, tcp(7)); 0 if it can't say.
+func Unacked(fd int) uint64 {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return uint64(n)
+}
+
 // ConnectTo connects a socket of any type, without waiting.
 func ConnectTo(fd int, to netip.AddrPort) unix.Errno {
 	a := MakeAddress(to)

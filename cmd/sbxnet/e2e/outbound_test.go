@@ -119,6 +119,49 @@ func echoServer(t *testing.T, addr string) {
 	}()
 }
 
+// The sandbox ends with its command, but not before the far end, slow as it may
+// be, has got what the command's kernel had taken from it.
+func TestWhatTheCommandSentArrivesAfterItHasEnded(t *testing.T) {
+	if !inAWorld(t) {
+		return
+	}
+	const size = 2 << 20
+	var l net.Listener
+	remote(t, func() { l, _ = net.Listen("tcp", "[::]:7600") })
+	if l == nil {
+		t.Fatal("no listener on the remote host")
+	}
+	defer l.Close()
+	received := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			received <- err
+			return
+		}
+		defer c.Close()
+		c.(*net.TCPConn).SetReadBuffer(32 << 10)
+		received <- compare(slowReader{c}, stream(1, size))
+	}()
+	sh(t, nil, toolLine("blast", net.JoinHostPort(remoteAddr4, "7600"), fmt.Sprint(size)))
+	select {
+	case err := <-received:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the stream did not end")
+	}
+}
+
+// slowReader takes a little at a time.
+type slowReader struct{ io.Reader }
+
+func (s slowReader) Read(p []byte) (int, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.Reader.Read(p[:min(len(p), 8<<10)])
+}
+
 func TestThousandConnectionsAtOnce(t *testing.T) {
 	if !inAWorld(t) {
 		return

@@ -19,6 +19,7 @@ func tool(args []string) int {
 	tools := map[string]func([]string) error{
 		"exchange": func(a []string) error { return exchangeClient(a[0], a[1]) },
 		"serve":    func(a []string) error { return exchangeServer(a[0]) },
+		"blast":    func(a []string) error { return blast(a[0], a[1]) },
 		"crowd":    func(a []string) error { return crowd(a[0], a[1]) },
 		"who":      func(a []string) error { return who(a[0], a[1]) },
 		"refused":  func(a []string) error { return dialError(a[0], a[1]) },
@@ -110,6 +111,22 @@ func exchangeClient(addr, n string) error {
 		return err
 	}
 	return exchange(c.(*net.TCPConn), 1, 2, size)
+}
+
+// blast sends bytes, closes and ends, without waiting for anything.
+func blast(addr, n string) error {
+	size, err := strconv.ParseInt(n, 10, 64)
+	if err != nil {
+		return err
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(c, stream(1, size)); err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // exchangeServer answers exchanges of the size that its argument gives after
