@@ -322,6 +322,7 @@ func badLink(rng *rand.Rand) func([]byte) [][]byte {
 }
 
 func TestTCPIsExactOverALinkThatDamagesFrames(t *testing.T) {
+	var damaged uint64
 	for seed := range uint64(6) {
 		local, remote := "10.0.2.100:1000", "9.9.9.9:80"
 		if seed%2 == 1 {
@@ -348,8 +349,9 @@ func TestTCPIsExactOverALinkThatDamagesFrames(t *testing.T) {
 		if far := a.conns[local+" > "+remote]; !bytes.Equal(s.got, down) || !bytes.Equal(far.got, up) {
 			t.Fatalf("seed %d: the bytes are not those sent", seed)
 		}
-		if d := p.ends[gatewayEnd].Stats().Drops; d.TransportCheck == 0 {
-			t.Errorf("seed %d: nothing was damaged: %+v", seed, d)
-		}
+		damaged += p.ends[gatewayEnd].Stats().Drops.TransportCheck
+	}
+	if damaged == 0 {
+		t.Error("no seed damaged a segment: the test has shown nothing")
 	}
 }
