@@ -46,6 +46,11 @@ func (c *Conn) renoDetectLoss(a *ackEvent) {
 	if third || partial {
 		c.markHeadLost()
 	}
+	if partial {
+		// It goes out at once (RFC 6582 §3.2 step 5): what is in flight is not
+		// known without SACK, and may be nothing that would bring another ACK.
+		c.forceOne = true
+	}
 }
 
 // markHeadLost marks one segment at SND.UNA.
