@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 )
 
@@ -58,7 +60,19 @@ func run(m *testing.M) int {
 		os.Setenv("SBXNET_E2E_BINARY", sbxnet)
 		os.Setenv("SBXNET_E2E_HELLO", hello)
 	}
+	unignore()
 	return m.Run()
+}
+
+// unignore catches the signals that whoever started the tests ignores, such as
+// nohup or a shell for what it puts in the background. What a test starts would
+// ignore them too, as sbxnet leaves it to its command.
+func unignore() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // build compiles a program of this module, with the race detector if the tests
