@@ -12,6 +12,7 @@ type ackEvent struct {
 	acked         int  // bytes SND.UNA moved
 	delivered     int  // bytes newly known to have arrived, in or out of order
 	sackedNew     bool // a SACK block covered something new
+	retransmitted bool // SND.UNA passed something that was sent twice
 	dsack         int  // bytes reported as received twice
 	rtt           time.Duration
 	priorInFlight int
@@ -86,6 +87,7 @@ func (c *Conn) recordAcked(r *sent, s *segment, a *ackEvent) {
 		return
 	}
 	a.delivered += n
+	a.retransmitted = a.retransmitted || r.has(flagRetransmitted)
 	c.noteDelivered(r, s, a)
 }
 
@@ -104,6 +106,9 @@ func (c *Conn) noteDelivered(r *sent, s *segment, a *ackEvent) {
 // is of a segment that had arrived before, and whose acknowledgement was lost:
 // it would take the wait for the retransmission for a round trip.
 func (c *Conn) takeSample(s *segment, a *ackEvent) {
+	if a.retransmitted {
+		a.rtt = noSample // what lay behind the hole has waited for it
+	}
 	if a.rtt == noSample && a.acked > 0 && a.dsack == 0 && c.tsOK && s.opt.Timestamp {
 		ms := timestampClock(c.engine.now) + c.tsOffset - s.opt.TSEcr
 		if d := time.Duration(ms) * time.Millisecond; d < maxRTO {

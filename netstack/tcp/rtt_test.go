@@ -26,3 +26,18 @@ func TestLostAcknowledgementIsNoRoundTrip(t *testing.T) {
 		t.Fatalf("SRTT %v after %v", c.rtt.srtt, before)
 	}
 }
+
+// Segments behind a hole are acknowledged together with the retransmission that
+// fills it. How long they have waited for that is no round trip either.
+func TestWaitBehindAHoleIsNoRoundTrip(t *testing.T) {
+	s := established(t, testConfig(), mss(1000)) // no SACK, no timestamps
+	s.conn().Write(make([]byte, 3000))
+	s.flush()
+	for len(s.after(time.Second)) == 0 {
+	}
+	before := s.conn().rtt.srtt
+	s.exchange(seg{flags: fACK, seq: 1, ack: 3001})
+	if c := s.conn(); c.outstanding() != 0 || c.rtt.srtt != before {
+		t.Fatalf("SRTT %v after %v", c.rtt.srtt, before)
+	}
+}
