@@ -57,6 +57,7 @@ func linkFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "rx-checksum-offload", Value: true, Usage: "have the sandbox's kernel compute its checksums"},
 		&cli.StringFlag{Name: "qdisc", Value: "fifo", Usage: "`KIND` what a full device does to frames: none (drop) or fifo (wait)"},
 		&cli.StringFlag{Name: "num-network-channels", Value: "1", Usage: "`N` queues, each with a thread of its own"},
+		&cli.StringFlag{Name: "impair", Usage: "`SPEC` be a bad network: delay=50ms,loss=1%,rate=20mbit ..."},
 	)
 }
 
@@ -90,5 +91,5 @@ func grouped(category string, flags ...cli.Flag) []cli.Flag {
 var needsLink = []string{
 	"publish", "mtu", "cidr", "cidr6", "ipv6", "dns", "host-loopback",
 	"link", "gso", "software-gso", "gro", "tx-checksum-offload", "rx-checksum-offload",
-	"qdisc", "num-network-channels", "pcap", "log-packets",
+	"qdisc", "num-network-channels", "impair", "pcap", "log-packets",
 }

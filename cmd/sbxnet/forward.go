@@ -11,6 +11,7 @@ import (
 	"sbxnet/portfwd"
 	"sbxnet/portfwd/dns"
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/impair"
 	"sbxnet/tapdev/pcap"
 	"sbxnet/userns"
 )
@@ -85,7 +86,9 @@ func addressesOf(f family, choice dnsChoice) portfwd.Addresses {
 	return a
 }
 
-// attach takes over the sandbox's link and puts what watches it around it.
+// attach takes over the sandbox's link and puts what impairs and watches it
+// around it. Watched is our end: what the sandbox sent and was not lost, and what
+// we send, lost or not.
 func (r *running) attach() (link tapdev.Link, err error) {
 	info, files := r.sandbox.Link()
 	if link, err = tapdev.Attach(info, files); err != nil {
@@ -97,6 +100,11 @@ func (r *running) attach() (link tapdev.Link, err error) {
 		r.log.Info(note)
 	}
 	r.log.Debug("link", "kind", info.Kind, "virtio_header", info.VnetHeader, "queues", info.Queues, "mtu", info.MTU)
+	impaired, err := impair.Wrap(link, r.settings.Impair)
+	if err != nil {
+		return link, fmt.Errorf("--impair %v: %w", r.settings.Impair, err)
+	}
+	link = impaired
 	if r.settings.LogPackets {
 		link = pcap.LogPackets(link, r.packetLog)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/impair"
 	"sbxnet/userns"
 )
 
@@ -39,6 +40,7 @@ type settings struct {
 	PIDNamespace bool
 	NetRaw       bool
 	Link         tapdev.Options
+	Impair       impair.Spec
 	PCAP         string
 	LogPackets   bool
 	LogLevel     slog.Level
@@ -218,6 +220,16 @@ func (s *settings) readLink(c *cli.Context) error {
 		GSO: c.Bool("gso"), SoftwareGSO: c.Bool("software-gso"), GRO: c.Bool("gro"),
 		TXChecksum: c.Bool("tx-checksum-offload"), RXChecksum: c.Bool("rx-checksum-offload"),
 		QDisc: qdisc,
+	}
+	return s.readImpairment(c)
+}
+
+func (s *settings) readImpairment(c *cli.Context) (err error) {
+	if !c.IsSet("impair") {
+		return nil
+	}
+	if s.Impair, err = impair.Parse(c.String("impair")); err != nil {
+		return usagef("--impair %w", err)
 	}
 	return nil
 }
