@@ -21,7 +21,7 @@ func TestGoodputFillsAPacedPath(t *testing.T) {
 	const share = 0.70
 	size := int64(40 * mb)
 	if testing.Short() || raceEnabled {
-		size = 15 * mb
+		size = 20 * mb
 	}
 	for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
 		for _, way := range []string{"up", "down"} {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,10 @@ import (
 	"sbxnet/tapdev/impair"
 )
 
-var sizeFlag = flag.Int64("megabytes", 0, "megabytes each way in each case, in place of what the test has")
+var (
+	sizeFlag   = flag.Int64("megabytes", 0, "megabytes each way in each case, in place of what the test has")
+	impairFlag = flag.String("impair", "", "one impairment to test, in place of those the test has")
+)
 
 // stream is n bytes that differ from place to place.
 func stream(n int64, seed uint64) io.Reader {
@@ -123,7 +127,11 @@ var transferCases = []transferCase{
 const mb = 1e6
 
 func TestStreamsAreExactOverImpairedLinks(t *testing.T) {
-	for i, c := range transferCases {
+	cases := transferCases
+	if *impairFlag != "" {
+		cases = []transferCase{{*impairFlag, 10}}
+	}
+	for i, c := range cases {
 		for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
 			for _, r := range []role{kernelDials, stackDials} {
 				for _, family := range []string{"4", "6"} {
@@ -151,7 +159,7 @@ func scaled(size int64) int64 {
 
 func transfer(t *testing.T, kind tapdev.Kind, r role, family string, c transferCase, seed int) {
 	impairment := c.impairment
-	if impairment != "none" {
+	if !strings.Contains(impairment, "seed=") && impairment != "none" {
 		impairment += fmt.Sprintf(",seed=%d", seed)
 	}
 	w := newWorld(t, kind, impairment)
