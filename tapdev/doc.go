@@ -7,7 +7,7 @@
 // be opened, a veth pair does the same job: the sandbox has one end, and on the
 // other, in a network namespace with nothing else in it, an AF_PACKET socket
 // takes and sends frames. A [Channel] joins two stacks in memory. Package pcap
-// has wrappers that watch a link.
+// has wrappers that watch a link, package impair one that makes it a bad network.
 //
 // [Open] runs inside the sandbox's network namespace, where the device belongs,
 // and returns descriptors; [Attach] turns them into a [Link] in the process

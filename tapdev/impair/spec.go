@@ -31,7 +31,9 @@ type Spec struct {
 	// may be. Jitter is at most Delay.
 	Delay, Jitter time.Duration
 	// Loss is the share of packets that vanish. Burst is how many do so in a
-	// row, on average (Gilbert's model); 0 leaves each to its own luck.
+	// row, on average (Gilbert's model); 0 leaves each to its own luck. A burst
+	// is counted in packets, however long they take to come: it may swallow
+	// several retransmissions that time-outs are between.
 	Loss  Percent
 	Burst float64
 	// Reorder is the share of packets that later ones overtake, Duplicate of
