@@ -89,7 +89,7 @@ func captured(t testing.TB, l tapdev.Link, side string) tapdev.Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := pcap.Capture(l, f, pcap.Options{SnapLength: 128})
+	c, err := pcap.Capture(l, f, pcap.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
