@@ -95,6 +95,21 @@ func findCommand(name string) (string, error) {
 	return "", explainExec(name, name, err)
 }
 
+// missingCommand is an error if there is no such command, as far as that can be
+// told before there is a sandbox: with the caller's own PATH, and only that it
+// does not exist. What may be executed can be another matter inside.
+func (c *Config) missingCommand() error {
+	if variable(c.Env, "PATH") != os.Getenv("PATH") {
+		return nil
+	}
+	_, err := findCommand(c.Command[0])
+	var missing *ExecError
+	if errors.As(err, &missing) && missing.Status == StatusNotFound {
+		return missing
+	}
+	return nil
+}
+
 // explainExec is the error for a command that was found and did not start.
 func explainExec(name, path string, err error) error {
 	var errno syscall.Errno

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -145,10 +146,19 @@ func (c *Config) check() error {
 
 // defaultShell is $SHELL of env, else /bin/sh.
 func defaultShell(env []string) string {
-	for i := len(env) - 1; i >= 0; i-- { // exec lets the last of equals win
-		if v, ok := strings.CutPrefix(env[i], "SHELL="); ok && v != "" {
+	if shell := variable(env, "SHELL"); shell != "" {
+		return shell
+	}
+	return "/bin/sh"
+}
+
+// variable is the value of an environment variable, empty without one. exec lets
+// the last of equals win.
+func variable(env []string, name string) string {
+	for _, e := range slices.Backward(env) {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
 			return v
 		}
 	}
-	return "/bin/sh"
+	return ""
 }

@@ -57,10 +57,14 @@ type Sandbox struct {
 // link; the command waits for Exec. The sandbox ends with Close, with this
 // process, or with its command.
 //
-// The error is an *Unavailable where the machine does not allow it.
+// The error is an *Unavailable where the machine does not allow it, and an
+// *ExecError if there is no such command.
 func Start(cfg Config) (*Sandbox, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
+		return nil, err
+	}
+	if err := cfg.missingCommand(); err != nil {
 		return nil, err
 	}
 	if cfg.UserMap == MapSingle {

@@ -45,9 +45,8 @@ func TestCommandThatCannotStartHasAStatusAndAReason(t *testing.T) {
 	} {
 		cfg := unlinked()
 		cfg.Command = []string{c.command}
-		sb := started(t, cfg)
 		var e *ExecError
-		if err := sb.Exec(); !errors.As(err, &e) {
+		if err := startAndExec(t, cfg); !errors.As(err, &e) {
 			t.Errorf("%s: error %v, want an ExecError", c.command, err)
 			continue
 		}
@@ -55,6 +54,32 @@ func TestCommandThatCannotStartHasAStatusAndAReason(t *testing.T) {
 			t.Errorf("%s: status %d, %q; want %d and %q", c.command, e.Status, e, c.status, c.says)
 		}
 	}
+}
+
+// What plainly does not exist is found out before there is a sandbox; with a PATH
+// that is not the caller's, inside.
+func TestMissingCommandStartsNothing(t *testing.T) {
+	cfg := unlinked()
+	cfg.Command = []string{"sbxnet-no-such-command"}
+	var e *ExecError
+	if _, err := Start(cfg); !errors.As(err, &e) || e.Status != StatusNotFound {
+		t.Errorf("Start: %v, want an ExecError", err)
+	}
+	cfg.Env = []string{"PATH=/nowhere"}
+	if err := started(t, cfg).Exec(); !errors.As(err, &e) || e.Status != StatusNotFound {
+		t.Errorf("Exec: %v, want an ExecError", err)
+	}
+}
+
+// startAndExec returns the first error of the two.
+func startAndExec(t *testing.T, cfg Config) error {
+	t.Helper()
+	sb, err := Start(cfg)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { sb.Close() })
+	return sb.Exec()
 }
 
 func TestNoCommandMeansTheShell(t *testing.T) {

@@ -55,6 +55,10 @@ func exitStatus(err error) (status int, line string) {
 		}
 		status = s.Status
 	}
+	var unstarted *userns.ExecError
+	if errors.As(err, &unstarted) {
+		status = unstarted.Status
+	}
 	return status, "sbxnet: " + oneLine(err.Error())
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -186,12 +185,7 @@ func (r *running) sandboxConfig() userns.Config {
 // exec starts the command.
 func (r *running) exec() error {
 	r.onClose(stopper(r.sandbox.ForwardSignals()))
-	err := r.sandbox.Exec()
-	var failed *userns.ExecError
-	if errors.As(err, &failed) {
-		return &statusError{Status: failed.Status, Err: err}
-	}
-	return err
+	return r.sandbox.Exec()
 }
 
 func stopper(stop func()) func() error {
