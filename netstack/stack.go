@@ -57,7 +57,11 @@ type Stack struct {
 	echo     Echo
 	outgoing outgoing
 	scratch  []byte // an ICMP message being made
-	whole    []byte // a reassembled IPv6 packet
+	exceeded struct {
+		sending bool // see RefuseTimeExceeded
+		from    netip.Addr
+	}
+	whole []byte // a reassembled IPv6 packet
 }
 
 // New returns a stack that has sent nothing yet. It fails if cfg names an

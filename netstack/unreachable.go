@@ -36,10 +36,12 @@ func (s *Stack) sendUDPError(e icmpError, src, dst netip.AddrPort, payloadLen in
 // SendEchoUnreachable tells the sandbox that its echo request from src to dst
 // did not arrive, as [Stack.SendUDPUnreachable] does of a datagram.
 func (s *Stack) SendEchoUnreachable(src, dst netip.Addr, id, seq uint16, reason tcp.Refusal, from netip.Addr) {
-	e, ok := refusalError(reason)
-	if !ok {
-		return
+	if e, ok := refusalError(reason); ok {
+		s.sendEchoError(e, src, dst, id, seq, from)
 	}
+}
+
+func (s *Stack) sendEchoError(e icmpError, src, dst netip.Addr, id, seq uint16, from netip.Addr) {
 	protocol, kind := uint8(header.ProtocolICMPv6), uint8(header.ICMPv6EchoRequest)
 	if src.Is4() {
 		protocol, kind = header.ProtocolICMP, header.ICMPv4EchoRequest
@@ -55,11 +57,14 @@ func (s *Stack) SendUnreachable(r *tcp.Route, reason tcp.Refusal, irs uint32) {
 	if !ok {
 		return
 	}
+	if s.exceeded.sending {
+		e = errTTL
+	}
 	var head [8]byte
 	binary.BigEndian.PutUint16(head[0:], r.Remote.Port())
 	binary.BigEndian.PutUint16(head[2:], r.Local.Port())
 	binary.BigEndian.PutUint32(head[4:], irs)
-	s.sendErrorAbout(e, netip.Addr{}, r.Remote.Addr(), r.Local.Addr(), header.ProtocolTCP, head, header.TCPMinLen)
+	s.sendErrorAbout(e, s.exceeded.from, r.Remote.Addr(), r.Local.Addr(), header.ProtocolTCP, head, header.TCPMinLen)
 }
 
 // report is what an ICMP error from the sandbox says.
