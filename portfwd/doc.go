@@ -40,6 +40,11 @@
 // echo flow is an identifier and a ping socket. Both end by being idle, with
 // nf_conntrack's times, or as the longest idle when there are too many.
 //
+// The TTL of a datagram, an echo request or a SYN goes out less one, and a
+// router's time exceeded comes back from the host socket's error queue: the
+// sandbox's traceroute shows the gateway, the routers and the destination. Of a
+// connection only a TTL below the usual one is passed on, that of its SYN.
+//
 // # What the sandbox may reach
 //
 // The policy maps each destination to a host address or a refusal: the host's
@@ -53,6 +58,13 @@
 // file descriptors refuses what is new and leaves the rest alone. All memory
 // per flow is bounded: TCP by the connection's buffers, UDP by nothing being
 // held but one datagram of a flow whose target is not known yet.
+//
+// # What cannot be
+//
+// A client of a published UDP port whose datagram every target refuses hears
+// nothing, and times out where on the host itself it would have heard
+// "connection refused": an unprivileged socket cannot send ICMP, and a published
+// one stays open for all other clients. TCP clients are reset.
 //
 // What the packet way never does: allocate, lock, log, or change goroutines.
 package portfwd

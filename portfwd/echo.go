@@ -58,7 +58,7 @@ func (s *shard) Echo(e *netstack.Echo) {
 		}
 	}
 	if e.TTL != f.ttl {
-		hostsock.SetTTL(f.ping.FD, e.Dst, e.TTL)
+		hostsock.SetTTL(f.ping.FD, e.Dst, hopsLeft(e.TTL))
 		f.ttl = e.TTL
 	}
 	t.idle.touch(&f.idleEntry, s.loop.Now())
@@ -169,10 +169,20 @@ func (f *echoFlow) reportErrors() {
 			hostsock.PendingError(f.ping.FD)
 			return
 		}
-		seq, ok := f.ping.Quoted(r.Payload)
-		if ok && !isTimeExceeded(&r) && r.Errno != unix.EMSGSIZE {
-			f.stack.SendEchoUnreachable(f.src, f.dst, f.id, seq, unreachableReason(&r), offender(&r, f.dst))
+		if seq, ok := f.ping.Quoted(r.Payload); ok {
+			f.report(&r, seq)
 		}
+	}
+}
+
+func (f *echoFlow) report(r *hostsock.Report, seq uint16) {
+	from := offender(r, f.dst)
+	switch {
+	case isTimeExceeded(r):
+		f.stack.SendEchoTimeExceeded(f.src, f.dst, f.id, seq, from)
+	case r.Errno == unix.EMSGSIZE: // a ping that does not fit is lost
+	default:
+		f.stack.SendEchoUnreachable(f.src, f.dst, f.id, seq, unreachableReason(r), from)
 	}
 }
 

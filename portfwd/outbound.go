@@ -23,7 +23,8 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		s.refused(c, tcp.Reset, "too many connections")
 		return
 	}
-	fd, errno := hostsock.Connect(to)
+	ttl := synTTL(s.stack.InputTTL())
+	fd, errno := hostsock.Connect(to, ttl)
 	if errno != 0 && errno != unix.EINPROGRESS {
 		s.connectFailed(c, errno)
 		return
@@ -33,7 +34,7 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		s.refused(c, tcp.Reset, err.Error())
 		return
 	}
-	r.conn = c
+	r.conn, r.fewHops = c, ttl != 0
 	if errno == 0 {
 		r.accept()
 		return
@@ -49,14 +50,40 @@ func (r *relay) connected() {
 		return
 	}
 	if errno := hostsock.PendingError(r.fd); errno != 0 {
+		report, exceeded := r.ranOutOfHops()
 		r.connecting = false
 		r.closeHost(hostsock.Close)
 		delete(r.relays, r)
+		if exceeded {
+			r.counters.tcpFailed++
+			r.stack.RefuseTimeExceeded(r.conn, offender(&report, r.conn.LocalAddr().Addr()))
+			return
+		}
 		r.connectFailed(r.conn, errno)
 		return
 	}
 	r.connecting = false
 	r.accept()
+}
+
+// synTTL is the TTL to connect with, 0 for the host's own: the sandbox's, if it
+// has chosen one so low that a router may have something to say about it. The
+// socket keeps it, as the sandbox's does.
+func synTTL(ttl uint8) uint8 {
+	if ttl >= defaultTTL {
+		return 0
+	}
+	return hopsLeft(ttl)
+}
+
+// ranOutOfHops looks for the router's word in the error queue, where the kernel
+// puts what it hears of a SYN (tcp_v4_err in net/ipv4/tcp_ipv4.c, since 5.10).
+func (r *relay) ranOutOfHops() (report hostsock.Report, ok bool) {
+	if !r.fewHops {
+		return report, false
+	}
+	report, ok = r.errors.Next(r.fd)
+	return report, ok && isTimeExceeded(&report)
 }
 
 // accept answers the sandbox's SYN.
@@ -66,6 +93,10 @@ func (r *relay) accept() {
 		r.log.Debug("connection out", slog.Any("flow", r))
 	}
 	r.writable = true // until send says otherwise
+	if r.fewHops {
+		// On an open connection the queue would make every ICMP error final.
+		hostsock.IgnoreErrors(r.fd, r.conn.LocalAddr().Addr())
+	}
 	r.conn.Accept(r)
 }
 

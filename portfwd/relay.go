@@ -26,6 +26,7 @@ type relay struct {
 
 	open       bool // both handshakes are done
 	connecting bool // outbound, until connect is done
+	fewHops    bool // the SYN's TTL was low: see synTTL
 	dial       *dial
 	published  bool
 

@@ -193,8 +193,8 @@ func (f *udpFlow) fromGuest(d *netstack.Datagram) {
 	t.collect(d)
 }
 
-// setTTL makes the socket send with the sandbox's TTL, so that traceroute
-// works.
+// setTTL makes the socket send with the sandbox's TTL, less one, so that
+// traceroute works. The usual TTL becomes the host's usual one.
 func (f *udpFlow) setTTL(ttl uint8) {
 	if f.ttl == 0 && ttl == defaultTTL {
 		f.ttl = ttl
@@ -202,7 +202,7 @@ func (f *udpFlow) setTTL(ttl uint8) {
 	}
 	f.udp.flush()
 	f.udp.txFlow = f
-	hostsock.SetTTL(f.fd, f.peer.Addr(), ttl)
+	hostsock.SetTTL(f.fd, f.peer.Addr(), hopsLeft(ttl))
 	f.ttl = ttl
 }
 

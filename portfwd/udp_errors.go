@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/netstack/header"
 	"sbxnet/netstack/tcp"
 	"sbxnet/portfwd/hostsock"
 )
@@ -26,22 +27,28 @@ func (f *udpFlow) reportErrors() {
 	}
 }
 
-// ICMP and ICMPv6 types (RFC 792, RFC 4443).
-const (
-	timeExceeded4 = 11
-	timeExceeded6 = 3
-)
-
-// isTimeExceeded reports whether a datagram ran out of hops on its way.
+// isTimeExceeded reports whether a packet ran out of hops on its way. Code 1 is
+// the destination's, which did not get all fragments: no hop to tell of.
 func isTimeExceeded(r *hostsock.Report) bool {
-	return r.Origin == unix.SO_EE_ORIGIN_ICMP && r.Type == timeExceeded4 ||
-		r.Origin == unix.SO_EE_ORIGIN_ICMP6 && r.Type == timeExceeded6
+	switch r.Origin {
+	case unix.SO_EE_ORIGIN_ICMP:
+		return r.Type == header.ICMPv4TimeExceeded && r.Code == header.ICMPv4TTLExceeded
+	case unix.SO_EE_ORIGIN_ICMP6:
+		return r.Type == header.ICMPv6TimeExceeded && r.Code == header.ICMPv6HopLimitExceeded
+	}
+	return false
 }
+
+// hopsLeft is the TTL that a packet of the sandbox's goes on with: the gateway
+// is a router, and takes one off. What is for the gateway itself may come with
+// as little as 1.
+func hopsLeft(ttl uint8) uint8 { return max(ttl, 2) - 1 }
 
 func (f *udpFlow) report(r *hostsock.Report) {
 	from := offender(r, f.peer.Addr())
 	switch {
 	case isTimeExceeded(r):
+		f.stack.SendUDPTimeExceeded(f.sandbox, f.peer, r.PayloadLen, from)
 	case r.Errno == unix.EMSGSIZE:
 		f.stack.SendUDPTooBig(f.sandbox, f.peer, r.PayloadLen, int(r.Info), from)
 	default:

@@ -25,12 +25,17 @@ func DialUDP(to netip.AddrPort) (fd int, errno unix.Errno) {
 }
 
 // ReportErrors turns the error queue of a socket on (IP_RECVERR).
-func ReportErrors(fd int, of netip.Addr) {
+func ReportErrors(fd int, of netip.Addr) { setErrorQueue(fd, of, 1) }
+
+// IgnoreErrors turns it off again.
+func IgnoreErrors(fd int, of netip.Addr) { setErrorQueue(fd, of, 0) }
+
+func setErrorQueue(fd int, of netip.Addr, on int) {
 	if of.Is4() {
-		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
 		return
 	}
-	unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, on)
 }
 
 // SetTTL sets the TTL or hop limit of what fd sends from now on.

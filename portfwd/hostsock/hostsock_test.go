@@ -240,7 +240,7 @@ func TestV6SocketReachesNoIPv4(t *testing.T) {
 	defer l.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(at.Addr().As16()), at.Port())
-	if fd, errno := Connect(mapped); errno == 0 || errno == unix.EINPROGRESS {
+	if fd, errno := Connect(mapped, 0); errno == 0 || errno == unix.EINPROGRESS {
 		unix.Close(fd)
 		t.Errorf("%s was connected to", mapped)
 	}

@@ -9,13 +9,18 @@ import (
 
 // Connect makes a TCP socket and starts to connect it. An errno of 0 means that
 // it is connected already, EINPROGRESS that the reactor will report it writable
-// when it is known; fd is good in these two cases only.
-func Connect(to netip.AddrPort) (fd int, errno unix.Errno) {
+// when it is known; fd is good in these two cases only. Unless ttl is 0, the
+// socket sends with it, and has the error queue on until [IgnoreErrors].
+func Connect(to netip.AddrPort, ttl uint8) (fd int, errno unix.Errno) {
 	fd, errno = socket(to.Addr(), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return -1, errno
 	}
 	TuneStream(fd)
+	if ttl != 0 {
+		SetTTL(fd, to.Addr(), ttl)
+		ReportErrors(fd, to.Addr())
+	}
 	if errno = ConnectTo(fd, to); errno != 0 && errno != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, errno
