@@ -148,13 +148,15 @@ func TestTCPClientsWithEqualPortsAreKeptApart(t *testing.T) {
 		}
 	}()
 	seen := make(map[string]string)
+	port := 0 // the first client's: a port of ours may be in TIME-WAIT
 	for _, pair := range [][2]string{{"127.0.0.1", "127.0.0.1"}, {"127.0.0.2", "127.0.0.1"}, {"::1", "::1"}} {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(pair[0]), Port: 40001}}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(pair[0]), Port: port}}
 		c, err := d.Dial("tcp", net.JoinHostPort(pair[1], "7001"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		port = c.LocalAddr().(*net.TCPAddr).Port
 		c.SetDeadline(time.Now().Add(5 * time.Second))
 		buf := make([]byte, 100)
 		n, err := c.Read(buf)
