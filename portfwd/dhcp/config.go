@@ -27,7 +27,7 @@ var (
 // Bounds and defaults.
 const (
 	MaxLeases    = 1024 // addresses that one family gives out
-	MaxMessage   = 4096 // bytes of a request that is read at all
+	MaxMessage   = 1500 // bytes of a request that is read at all, and of a DHCPv4 reply
 	DefaultLease = 24 * time.Hour
 
 	defaultRange = 100              // addresses
@@ -122,6 +122,16 @@ func (c *Config) check() error {
 	if len(c.Hostname) > 63 {
 		return errors.New("dhcp: host name is longer than 63 bytes")
 	}
+	if c.Domain != "" {
+		if err := checkDomain(c.Domain); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.Search {
+		if err := checkDomain(name); err != nil {
+			return err
+		}
+	}
 	if err := c.IPv4.check(true); err != nil {
 		return err
 	}
@@ -180,21 +190,18 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// encodeDomains writes names as RFC 1035 §3.1 has them, one after the other and
-// without compression, for RFC 3397 and RFC 3646 alike.
-func encodeDomains(names []string) ([]byte, error) {
-	var b []byte
-	for _, name := range names {
-		start := len(b)
-		for _, label := range strings.Split(strings.TrimSuffix(name, "."), ".") {
-			if len(label) == 0 || len(label) > 63 {
-				return nil, fmt.Errorf("dhcp: domain %q has a label of %d bytes", name, len(label))
-			}
-			b = append(append(b, byte(len(label))), label...)
+// checkDomain reports whether a name can be written as RFC 1035 §3.1 has it,
+// for RFC 3397 and RFC 3646 alike. The library that writes it does not ask.
+func checkDomain(name string) error {
+	length := 1 // of the root
+	for _, label := range strings.Split(strings.TrimSuffix(name, "."), ".") {
+		if len(label) == 0 || len(label) > 63 {
+			return fmt.Errorf("dhcp: domain %q has a label of %d bytes", name, len(label))
 		}
-		if b = append(b, 0); len(b)-start > 255 {
-			return nil, fmt.Errorf("dhcp: domain %q is longer than 255 bytes", name)
-		}
+		length += 1 + len(label)
 	}
-	return b, nil
+	if length > 255 {
+		return fmt.Errorf("dhcp: domain %q is longer than 255 bytes", name)
+	}
+	return nil
 }

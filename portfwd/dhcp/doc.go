@@ -39,8 +39,11 @@
 // size of a message, and messages over [MaxMessage] bytes are not read. What is
 // malformed is dropped and counted in [Stats].
 //
-// Messages are read and written here, in message4.go and message6.go: the few
-// options that matter, without copying, every length checked before use.
+// Messages are read and written by github.com/insomniacslk/dhcp, which expects
+// sane input: it takes quadratic time or memory for some options, and rejects
+// messages for the content of others. message4.go and message6.go therefore
+// have it decode only what matters, in bounded number and length, and keep
+// identifiers as the bytes that they are.
 //
 // DHCPv6 relays, prefix delegation, temporary addresses, reconfiguration and
 // authentication are left out: the link has nothing to relay to and one router.

@@ -106,7 +106,7 @@ func (a ask) bytes() []byte {
 // got4 is a reply taken apart.
 type got4 struct {
 	Reply
-	message4
+	wire4
 	yiaddr string
 }
 
@@ -123,12 +123,9 @@ func (l *lab) send(a ask) *got4 {
 func (l *lab) read(r Reply) *got4 {
 	l.Helper()
 	g := &got4{Reply: r}
-	b := append([]byte(nil), r.Payload...)
-	if b[0] != 2 || len(b) < leastMessage4 {
-		l.Fatalf("reply has opcode %d and %d bytes", b[0], len(b))
-	}
-	b[0] = 1
-	if !parse4(b, &g.message4) {
+	b := r.Payload
+	var ok bool
+	if g.wire4, ok = readWire4(b); !ok {
 		l.Fatalf("reply cannot be read: %x", b)
 	}
 	if string(b[4:8]) != "xid!" {

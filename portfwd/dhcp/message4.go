@@ -1,71 +1,31 @@
 package dhcp
 
 import (
-	"encoding/binary"
+	"net"
 	"net/netip"
-	"time"
+	"slices"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/iana"
 
 	"sbxnet/netstack/header"
 )
 
-// Message types (RFC 2132 §9.6).
 const (
-	discover4 = 1 + iota
-	offer4
-	request4
-	decline4
-	ack4
-	nak4
-	release4
-	inform4
+	leastRequest4  = 240 // bytes of a message up to its options (RFC 2131 §2)
+	leastDatagram4 = 576 // RFC 2131 §2: every client takes it
+	broadcastFlag  = 0x8000
+	hardwareLen    = 6 // of Ethernet
+	udpIPv4        = header.IPv4MinLen + header.UDPLen
+
+	// Where the fields are that may hold options as well, and where they end.
+	at4ServerName, at4File, at4Cookie = 44, 108, 236
 )
 
-// Options (RFC 2132, RFC 3046, RFC 3397).
-const (
-	optPad          = 0
-	optMask         = 1
-	optRouter       = 3
-	optDNS          = 6
-	optHostname     = 12
-	optDomain       = 15
-	optMTU          = 26
-	optBroadcast    = 28
-	optRequested    = 50
-	optLease        = 51
-	optOverload     = 52
-	optType         = 53
-	optServer       = 54
-	optParameters   = 55
-	optMessage      = 56
-	optMaxSize      = 57
-	optRenewal      = 58
-	optRebinding    = 59
-	optClientID     = 61
-	optRelay        = 82
-	optDomainSearch = 119
-	optEnd          = 255
-)
-
-// Where the fields of a message are (RFC 2131 §2).
-const (
-	at4Flags, at4Client, at4Your        = 10, 12, 16
-	at4Relay, at4Hardware               = 24, 28
-	at4ServerName, at4File              = 44, 108
-	at4Cookie, at4Options               = 236, 240
-	broadcastFlag                       = 0x8000
-	magicCookie                  uint32 = 0x63825363
-	leastMessage4                       = 300 // RFC 1542 §2.1
-	leastDatagram4                      = 576 // RFC 2131 §2: every client takes it
-	hardwareLen                         = 6   // of Ethernet
-	udpIPv4                             = header.IPv4MinLen + header.UDPLen
-)
-
-// message4 is a request. Slices point into the datagram, but those of options
-// that came in pieces.
+// message4 is a request: as the library reads it, and what answers depend on.
 type message4 struct {
-	b           []byte
-	options     [256][]byte // nil: not there
-	kind        byte
+	*dhcpv4.DHCPv4
+	kind        dhcpv4.MessageType
 	ciaddr      netip.Addr
 	giaddr      netip.Addr
 	chaddr      header.MAC
@@ -75,91 +35,78 @@ type message4 struct {
 	maxDatagram int
 }
 
-// parse4 reads a request into m. It reports whether it is well-formed and from
-// an Ethernet station.
-func parse4(b []byte, m *message4) bool {
-	if len(b) < at4Options || len(b) > MaxMessage || b[0] != 1 || b[1] != 1 || b[2] != hardwareLen ||
-		binary.BigEndian.Uint32(b[at4Cookie:]) != magicCookie {
-		return false
+// parse4 reads a request. It reports whether it is well-formed and from an
+// Ethernet station.
+//
+// The library's work is linear in the size of b, as long as no option but those
+// that readOptions looks at is decoded: its list of domains is not.
+func parse4(b []byte) (*message4, bool) {
+	if len(b) < leastRequest4 || len(b) > MaxMessage || b[0] != byte(dhcpv4.OpcodeBootRequest) {
+		return nil, false
 	}
-	m.b = b
-	if !m.parseOptions(b[at4Options:]) {
-		return false
+	d, err := dhcpv4.FromBytes(ended(b))
+	if err != nil || d.HWType != iana.HWTypeEthernet || len(d.ClientHWAddr) != hardwareLen {
+		return nil, false
 	}
-	if o := m.options[optOverload]; o != nil {
-		// RFC 2132 §9.3; the file field is read first (RFC 2131 §4.1).
-		if len(o) != 1 || o[0] < 1 || o[0] > 3 ||
-			o[0]&1 != 0 && !m.parseOptions(b[at4File:at4Cookie]) ||
-			o[0]&2 != 0 && !m.parseOptions(b[at4ServerName:at4File]) {
-			return false
-		}
-	}
-	m.ciaddr = netip.AddrFrom4([4]byte(b[at4Client:]))
-	m.giaddr = netip.AddrFrom4([4]byte(b[at4Relay:]))
-	m.chaddr = header.MAC(b[at4Hardware:])
-	return m.chaddr.IsUnicast() && m.readOptions()
+	m := &message4{DHCPv4: d, ciaddr: addrOf(d.ClientIPAddr), giaddr: addrOf(d.GatewayIPAddr), chaddr: header.MAC(d.ClientHWAddr)}
+	return m, m.chaddr.IsUnicast() && m.readOverload(b) && m.readOptions()
 }
 
-// parseOptions notes the options in b. Those that come more than once are
-// joined (RFC 3396 §7).
-func (m *message4) parseOptions(b []byte) bool {
-	for len(b) > 0 {
-		code := b[0]
-		if code == optEnd {
-			return true
-		}
-		if code == optPad {
-			b = b[1:]
-			continue
-		}
-		if len(b) < 2 || len(b) < 2+int(b[1]) {
-			return false
-		}
-		end := 2 + int(b[1])
-		data := b[2:end:end] // so that append copies
-		b = b[end:]
-		if old := m.options[code]; old != nil {
-			data = append(old, data...)
-		}
-		m.options[code] = data
+// ended is a copy of b with an end option after it. Clients that leave theirs
+// out are tolerated, and an option without its length is seen to be cut short.
+func ended(b []byte) []byte { return append(slices.Clip(b), dhcpv4.OptionEnd.Code()) }
+
+// readOverload reads the options in the fields for names, if there are any (RFC
+// 2132 §9.3); the file field is the first of them (RFC 2131 §4.1). Options that
+// come more than once are joined (RFC 3396 §7).
+func (m *message4) readOverload(b []byte) bool {
+	o, there := m.Options[dhcpv4.OptionOptionOverload.Code()]
+	if !there {
+		return true
 	}
-	return true // without an end option: tolerated
+	if len(o) != 1 || o[0] < 1 || o[0] > 3 {
+		return false
+	}
+	where := o[0]
+	return (where&1 == 0 || m.Options.FromBytes(ended(b[at4File:at4Cookie])) == nil) &&
+		(where&2 == 0 || m.Options.FromBytes(ended(b[at4ServerName:at4File])) == nil)
 }
 
 // readOptions takes out what answers depend on.
 func (m *message4) readOptions() bool {
-	if o := m.options[optType]; len(o) == 1 {
-		m.kind = o[0]
-	} else {
+	m.kind = m.MessageType()
+	if m.kind == dhcpv4.MessageTypeNone || len(m.relayed()) > 255 ||
+		!m.readAddr(dhcpv4.OptionRequestedIPAddress, &m.requested) || !m.readAddr(dhcpv4.OptionServerIdentifier, &m.server) {
 		return false
 	}
-	if !m.readAddr(optRequested, &m.requested) || !m.readAddr(optServer, &m.server) || len(m.options[optRelay]) > 255 {
-		return false
-	}
-	if o := m.options[optClientID]; o != nil {
-		if len(o) < 2 || len(o) > 255 { // RFC 2132 §9.14
+	if m.Options.Has(dhcpv4.OptionClientIdentifier) {
+		m.identifier = m.Options.Get(dhcpv4.OptionClientIdentifier)
+		if len(m.identifier) < 2 || len(m.identifier) > 255 { // RFC 2132 §9.14
 			return false
 		}
-		m.identifier = o
 	}
 	m.maxDatagram = leastDatagram4
-	if o := m.options[optMaxSize]; o != nil {
-		if len(o) != 2 {
+	if m.Options.Has(dhcpv4.OptionMaximumDHCPMessageSize) {
+		size, err := m.MaxMessageSize()
+		if err != nil {
 			return false
 		}
-		m.maxDatagram = max(leastDatagram4, int(binary.BigEndian.Uint16(o)))
+		m.maxDatagram = max(leastDatagram4, int(size))
 	}
 	return true
 }
 
 // readAddr reads an option that is one address, if it is there.
-func (m *message4) readAddr(code byte, to *netip.Addr) bool {
-	o := m.options[code]
-	if len(o) == 4 {
-		*to = netip.AddrFrom4([4]byte(o))
+func (m *message4) readAddr(code dhcpv4.OptionCode, to *netip.Addr) bool {
+	if !m.Options.Has(code) {
+		return true
 	}
-	return o == nil || len(o) == 4
+	*to = addrOf(dhcpv4.GetIP(code, m.Options))
+	return to.IsValid()
 }
+
+// relayed is what a relay wants back as it is (RFC 3046 §2.2).
+func (m *message4) relayed() []byte { return m.Options.Get(dhcpv4.OptionRelayAgentInformation) }
 
 // client is who sent the message.
 func (m *message4) client() client {
@@ -172,75 +119,54 @@ func (m *message4) client() client {
 
 // wants reports whether the client asked for an option, or did not say which it
 // wants.
-func (m *message4) wants(code byte) bool {
-	list := m.options[optParameters]
-	for _, c := range list {
-		if c == code {
-			return true
-		}
-	}
-	return list == nil
+func (m *message4) wants(code dhcpv4.OptionCode) bool {
+	return !m.Options.Has(dhcpv4.OptionParameterRequestList) ||
+		slices.Contains(m.Options.Get(dhcpv4.OptionParameterRequestList), code.Code())
 }
 
-// builder4 writes a reply of at most limit bytes.
-type builder4 struct {
-	b     []byte
-	limit int
-	relay []byte // option 82, to be the last; room for it is kept
+// reply4 is a reply being made, with room for so many bytes of options.
+type reply4 struct {
+	*dhcpv4.DHCPv4
+	room int
 }
 
-// begin4 starts the reply to m: fields that are the request's stay, others are
-// zero (RFC 2131 §4.3.1, table 3).
-func begin4(m *message4, kind byte, server netip.Addr, limit int) builder4 {
-	r := builder4{b: make([]byte, at4Options, leastDatagram4), limit: limit}
-	r.b[0], r.b[1], r.b[2] = 2, 1, hardwareLen
-	copy(r.b[4:8], m.b[4:8])                                       // xid
-	copy(r.b[at4Flags:at4Client], m.b[at4Flags:at4Client])         // flags
-	copy(r.b[at4Relay:at4ServerName], m.b[at4Relay:at4ServerName]) // giaddr, chaddr
-	binary.BigEndian.PutUint32(r.b[at4Cookie:], magicCookie)
-	if o := m.options[optRelay]; o != nil && !m.giaddr.IsUnspecified() {
-		r.relay, r.limit = o, limit-len(o)-2
+// begin4 starts a reply of at most limit bytes to m: fields that are the
+// request's stay, others are zero (RFC 2131 §4.3.1, table 3).
+func begin4(m *message4, kind dhcpv4.MessageType, server netip.Addr, limit int) *reply4 {
+	r := &reply4{room: limit - leastRequest4 - 1, DHCPv4: &dhcpv4.DHCPv4{
+		OpCode: dhcpv4.OpcodeBootReply, HWType: iana.HWTypeEthernet, TransactionID: m.TransactionID, Flags: m.Flags,
+		GatewayIPAddr: m.GatewayIPAddr, ClientHWAddr: m.ClientHWAddr, Options: make(dhcpv4.Options),
+	}}
+	if !m.giaddr.IsUnspecified() {
+		r.option(dhcpv4.OptGeneric(dhcpv4.OptionRelayAgentInformation, m.relayed()))
 	}
-	r.option(optType, []byte{kind})
-	r.addrs(optServer, server)
+	r.option(dhcpv4.OptMessageType(kind))
+	r.option(dhcpv4.OptServerIdentifier(server.AsSlice()))
 	return r
 }
 
-// option appends an option, in pieces if it is long (RFC 3396 §5), or leaves it
-// out if it does not fit.
-func (r *builder4) option(code byte, data []byte) {
-	pieces := max(1, (len(data)+254)/255)
-	if len(data) == 0 || len(r.b)+2*pieces+len(data)+1 > r.limit {
-		return
-	}
-	for len(data) > 0 {
-		n := min(len(data), 255)
-		r.b = append(append(r.b, code, byte(n)), data[:n]...)
-		data = data[n:]
+// option adds an option, or leaves it out if it is empty or does not fit. One
+// that is long takes several pieces (RFC 3396 §5).
+func (r *reply4) option(o dhcpv4.Option) {
+	data := o.Value.ToBytes()
+	pieces := (len(data) + 254) / 255
+	if n := len(data) + 2*pieces; n > 0 && n <= r.room {
+		r.room -= n
+		r.Options[o.Code.Code()] = data
 	}
 }
 
-func (r *builder4) addrs(code byte, list ...netip.Addr) {
-	var data []byte
-	for _, a := range list {
-		data = append(data, a.AsSlice()...)
-	}
-	r.option(code, data)
+// addrOf is an address as the library has it; zero if there is none.
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a
 }
 
-func (r *builder4) seconds(code byte, d time.Duration) {
-	r.option(code, binary.BigEndian.AppendUint32(nil, uint32(d/time.Second)))
-}
-
-// finish ends the options and pads the message to the length that old clients
-// and relays expect.
-func (r *builder4) finish() []byte {
-	if r.relay != nil { // RFC 3046 §2.1, §2.2
-		r.b = append(append(r.b, optRelay, byte(len(r.relay))), r.relay...)
+// ipsOf is addresses as the library wants them.
+func ipsOf(addrs []netip.Addr) []net.IP {
+	ips := make([]net.IP, len(addrs))
+	for i, a := range addrs {
+		ips[i] = a.AsSlice()
 	}
-	r.b = append(r.b, optEnd)
-	if n := leastMessage4 - len(r.b); n > 0 {
-		r.b = append(r.b, make([]byte, n)...)
-	}
-	return r.b
+	return ips
 }

@@ -1,51 +1,17 @@
 package dhcp
 
 import (
-	"encoding/binary"
+	"errors"
 	"net/netip"
 	"time"
-)
 
-// Message types (RFC 8415 §7.3).
-const (
-	solicit6            = 1
-	advertise6          = 2
-	request6            = 3
-	confirm6            = 4
-	renew6              = 5
-	rebind6             = 6
-	reply6              = 7
-	release6            = 8
-	decline6            = 9
-	informationRequest6 = 11
-)
-
-// Options (RFC 8415 §21, RFC 3646).
-const (
-	opt6ClientID    = 1
-	opt6ServerID    = 2
-	opt6IANA        = 3
-	opt6IATA        = 4
-	opt6Address     = 5
-	opt6Requested   = 6
-	opt6Preference  = 7
-	opt6Status      = 13
-	opt6RapidCommit = 14
-	opt6DNS         = 23
-	opt6Domains     = 24
-	opt6IAPD        = 25
-)
-
-// Status codes (RFC 8415 §21.13).
-const (
-	success6       = 0
-	noAddrsAvail6  = 2
-	noBinding6     = 3
-	notOnLink6     = 4
-	noPrefixAvail6 = 6
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
 )
 
 const (
+	maxOptions   = 128 // in one message, those inside others included; clients send a dozen
+	maxRequested = 128 // option codes in one list
 	maxDUID      = 130 // RFC 8415 §11.1: a type and at most 128 bytes
 	maxIA        = 16  // identity associations in one message; one is usual
 	maxIAAddrs   = 16  // addresses in each
@@ -54,147 +20,171 @@ const (
 	leastMessage = 4   // type and transaction
 )
 
+var errMalformed = errors.New("malformed option")
+
 // association is an identity association of a request (RFC 8415 §21.4).
 type association struct {
-	kind  uint16 // opt6IANA, opt6IATA or opt6IAPD
+	kind  dhcpv6.OptionCode // OptionIANA, OptionIATA or OptionIAPD
 	id    [4]byte
 	addrs []netip.Addr // of IA_NA
 }
 
-// message6 is a request. Slices point into the datagram.
+// message6 is a request: as the library reads it, and what answers depend on.
+// Slices point into the datagram.
 type message6 struct {
-	b              []byte
-	kind           byte
+	*dhcpv6.Message
 	client, server []byte // DUIDs; nil: not there
 	ias            []association
-	requested      []byte // option codes; nil: not there
+	options        int // read so far
 	rapid          bool
 }
 
-// parse6 reads a request into m, and reports whether it is well-formed. Options
+// parse6 reads a request, and reports whether it is well-formed. Identifiers
 // that may come once only count the first time (RFC 8415 §16).
-func parse6(b []byte, m *message6) bool {
+//
+// The library takes options apart one after the other, but it is shown only
+// those that matter, and these one level deep: an option of no concern to us
+// cannot make the message bad, and what the library takes quadratic time or
+// recursion for (lists of domains, messages within messages) is not read.
+func parse6(b []byte) (*message6, bool) {
 	if len(b) < leastMessage || len(b) > MaxMessage {
-		return false
+		return nil, false
 	}
-	m.b, m.kind = b, b[0]
-	return eachOption6(b[leastMessage:], m.option)
+	d, err := dhcpv6.MessageFromBytes(b[:leastMessage])
+	if err != nil {
+		return nil, false
+	}
+	m := &message6{Message: d}
+	return m, m.Options.FromBytesWithParser(b[leastMessage:], m.option) == nil
 }
 
-// eachOption6 calls f with each option in b until it returns false. It reports
-// whether all were good.
-func eachOption6(b []byte, f func(code uint16, data []byte) bool) bool {
-	for len(b) > 0 {
-		if len(b) < 4 {
-			return false
-		}
-		code, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
-		if n > len(b)-4 || !f(code, b[4:4+n:4+n]) {
-			return false
-		}
-		b = b[4+n:]
+// option reads one option of a message. A DUID is opaque (RFC 8415 §11): the
+// library would reject some whose content does not fit their type.
+func (m *message6) option(code dhcpv6.OptionCode, data []byte) (dhcpv6.Option, error) {
+	if m.options++; m.options > maxOptions {
+		return nil, errMalformed
 	}
-	return true
-}
-
-func (m *message6) option(code uint16, data []byte) bool {
 	switch code {
-	case opt6ClientID, opt6ServerID:
-		if len(data) < 3 || len(data) > maxDUID {
-			return false
-		}
-		if code == opt6ClientID && m.client == nil {
-			m.client = data
-		} else if code == opt6ServerID && m.server == nil {
-			m.server = data
-		}
-	case opt6IANA, opt6IATA, opt6IAPD:
+	case dhcpv6.OptionClientID:
+		return opaque(code, data), noteDUID(&m.client, data)
+	case dhcpv6.OptionServerID:
+		return opaque(code, data), noteDUID(&m.server, data)
+	case dhcpv6.OptionIANA, dhcpv6.OptionIATA, dhcpv6.OptionIAPD:
 		return m.association(code, data)
-	case opt6Requested:
-		if len(data)%2 != 0 {
-			return false
+	case dhcpv6.OptionORO:
+		if len(data) > 2*maxRequested {
+			return nil, errMalformed
 		}
-		if m.requested == nil {
-			m.requested = data
+		return dhcpv6.ParseOption(code, data)
+	case dhcpv6.OptionRapidCommit:
+		if len(data) != 0 {
+			return nil, errMalformed
 		}
-	case opt6RapidCommit:
 		m.rapid = true
-		return len(data) == 0
 	}
-	return true
+	return opaque(code, data), nil
+}
+
+func opaque(code dhcpv6.OptionCode, data []byte) dhcpv6.Option {
+	return &dhcpv6.OptionGeneric{OptionCode: code, OptionData: data}
+}
+
+// noteDUID notes a DUID if it is the first.
+func noteDUID(to *[]byte, data []byte) error {
+	if len(data) < 3 || len(data) > maxDUID {
+		return errMalformed
+	}
+	if *to == nil {
+		*to = data
+	}
+	return nil
 }
 
 // association notes an identity association. Two with one IAID are one too
 // many.
-func (m *message6) association(code uint16, data []byte) bool {
+func (m *message6) association(code dhcpv6.OptionCode, data []byte) (dhcpv6.Option, error) {
 	fixed := iaFixed
-	if code == opt6IATA {
+	if code == dhcpv6.OptionIATA {
 		fixed = 4
 	}
 	if len(data) < fixed || len(m.ias) == maxIA {
-		return false
+		return nil, errMalformed
 	}
-	a := association{kind: code, id: [4]byte(data)}
+	o, err := dhcpv6.ParseOption(code, data[:fixed])
+	if err != nil {
+		return nil, err
+	}
+	a := association{kind: code, id: iaid(o)}
 	for i := range m.ias {
 		if m.ias[i].kind == code && m.ias[i].id == a.id {
-			return false
+			return nil, errMalformed
 		}
 	}
-	ok := eachOption6(data[fixed:], func(code uint16, data []byte) bool {
-		if code != opt6Address {
-			return true
-		}
-		if len(data) < iaAddrFixed || len(a.addrs) == maxIAAddrs {
-			return false
-		}
-		a.addrs = append(a.addrs, netip.AddrFrom16([16]byte(data)))
-		return true
+	var inside dhcpv6.Options
+	err = inside.FromBytesWithParser(data[fixed:], func(code dhcpv6.OptionCode, data []byte) (dhcpv6.Option, error) {
+		return m.inside(&a, code, data)
 	})
 	m.ias = append(m.ias, a)
-	return ok
+	return o, err
+}
+
+func iaid(o dhcpv6.Option) [4]byte {
+	switch o := o.(type) {
+	case *dhcpv6.OptIANA:
+		return o.IaId
+	case *dhcpv6.OptIATA:
+		return o.IaId
+	case *dhcpv6.OptIAPD:
+		return o.IaId
+	}
+	return [4]byte{}
+}
+
+// inside reads one option of an identity association: an address, without the
+// options that it may have in turn.
+func (m *message6) inside(a *association, code dhcpv6.OptionCode, data []byte) (dhcpv6.Option, error) {
+	if m.options++; m.options > maxOptions {
+		return nil, errMalformed
+	}
+	if code != dhcpv6.OptionIAAddr {
+		return opaque(code, data), nil
+	}
+	if len(data) < iaAddrFixed || len(a.addrs) == maxIAAddrs {
+		return nil, errMalformed
+	}
+	o, err := dhcpv6.ParseOption(code, data[:iaAddrFixed])
+	if addr, ok := o.(*dhcpv6.OptIAAddress); ok && err == nil {
+		a.addrs = append(a.addrs, addrOf(addr.IPv6Addr))
+	}
+	return o, err
 }
 
 // wants reports whether the client asked for an option, or did not say which it
 // wants.
-func (m *message6) wants(code uint16) bool {
-	for b := m.requested; len(b) >= 2; b = b[2:] {
-		if binary.BigEndian.Uint16(b) == code {
-			return true
-		}
-	}
-	return m.requested == nil
+func (m *message6) wants(code dhcpv6.OptionCode) bool {
+	return m.GetOneOption(dhcpv6.OptionORO) == nil || m.IsOptionRequested(code)
 }
 
-// builder6 writes a reply, or what is inside an option.
-type builder6 []byte
-
-func (r *builder6) option(code uint16, data []byte) {
-	*r = binary.BigEndian.AppendUint16(*r, code)
-	*r = binary.BigEndian.AppendUint16(*r, uint16(len(data)))
-	*r = append(*r, data...)
+// status6 is a status with a text for people.
+func status6(code iana.StatusCode, text string) dhcpv6.Option {
+	return &dhcpv6.OptStatusCode{StatusCode: code, StatusMessage: text}
 }
 
-// status appends a status code with a text for people.
-func (r *builder6) status(code uint16, text string) {
-	r.option(opt6Status, append(binary.BigEndian.AppendUint16(nil, code), text...))
+// address6 is an address (RFC 8415 §21.6). Lifetime 0 takes it away.
+func address6(a netip.Addr, lifetime time.Duration) dhcpv6.Option {
+	lifetime = lifetime.Truncate(time.Second)
+	return &dhcpv6.OptIAAddress{IPv6Addr: a.AsSlice(), PreferredLifetime: lifetime, ValidLifetime: lifetime}
 }
 
-// address appends an IA Address option (RFC 8415 §21.6). Lifetime 0 takes the
-// address away.
-func (r *builder6) address(a netip.Addr, lifetime time.Duration) {
-	data := append(make([]byte, 0, iaAddrFixed), a.AsSlice()...)
-	data = binary.BigEndian.AppendUint32(data, uint32(lifetime/time.Second)) // preferred
-	data = binary.BigEndian.AppendUint32(data, uint32(lifetime/time.Second)) // valid
-	r.option(opt6Address, data)
-}
-
-// association appends an identity association. With t1 and t2 zero the client
+// association6 answers an identity association. With t1 and t2 zero the client
 // chooses (RFC 8415 §21.4).
-func (r *builder6) association(a *association, t1, t2 time.Duration, inside builder6) {
-	data := append(builder6(nil), a.id[:]...)
-	if a.kind != opt6IATA {
-		data = binary.BigEndian.AppendUint32(data, uint32(t1/time.Second))
-		data = binary.BigEndian.AppendUint32(data, uint32(t2/time.Second))
+func association6(a *association, t1, t2 time.Duration, inside ...dhcpv6.Option) dhcpv6.Option {
+	t1, t2 = t1.Truncate(time.Second), t2.Truncate(time.Second)
+	switch a.kind {
+	case dhcpv6.OptionIATA:
+		return &dhcpv6.OptIATA{IaId: a.id, Options: dhcpv6.IdentityOptions{Options: inside}}
+	case dhcpv6.OptionIAPD:
+		return &dhcpv6.OptIAPD{IaId: a.id, T1: t1, T2: t2, Options: dhcpv6.PDOptions{Options: inside}}
 	}
-	r.option(a.kind, append(data, inside...))
+	return &dhcpv6.OptIANA{IaId: a.id, T1: t1, T2: t2, Options: dhcpv6.IdentityOptions{Options: inside}}
 }

@@ -284,8 +284,8 @@ func TestReplyFitsTheClientsBuffer(t *testing.T) {
 		t.Errorf("%d bytes for a client that takes 576", len(small.Payload))
 	}
 	big := l.send(ask{kind: discover4, mac: alice, more: []byte{optMaxSize, 2, 0x05, 0xdc}})
-	if !bytes.Equal(big.options[optDomainSearch], l.domains) || len(big.Payload) > 1472 {
-		t.Errorf("%d bytes; the search list of %d bytes came as %d", len(big.Payload), len(l.domains), len(big.options[optDomainSearch]))
+	if !bytes.Equal(big.options[optDomainSearch], l.domains.ToBytes()) || len(big.Payload) > 1472 {
+		t.Errorf("%d bytes; the search list of %d bytes came as %d", len(big.Payload), l.domains.Length(), len(big.options[optDomainSearch]))
 	}
 }
 

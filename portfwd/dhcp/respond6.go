@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"net/netip"
 
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
+
 	"sbxnet/netstack/header"
 	"sbxnet/netstack/timer"
 )
@@ -16,25 +19,25 @@ import (
 func (s *Server) Respond6(req []byte, from netip.Addr, station header.MAC, now timer.Instant) (Reply, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var m message6
-	if !s.cfg.IPv6.served() || !parse6(req, &m) {
+	m, ok := parse6(req)
+	if !ok || !s.cfg.IPv6.served() {
 		s.stats.Malformed++
 		return Reply{}, false
 	}
 	s.stats.In6++
 	s.pool6.now = now
-	if !from.IsLinkLocalUnicast() || !from.Is6() || !s.concerns6(&m) {
+	if !from.IsLinkLocalUnicast() || !from.Is6() || !s.concerns6(m) {
 		s.stats.Ignored++
 		return Reply{}, false
 	}
-	x := exchange6{Server: s, m: &m, station: station}
+	x := exchange6{Server: s, m: m, station: station}
 	if !x.answer() {
 		s.stats.Ignored++
 		return Reply{}, false
 	}
 	s.stats.Out6++
 	return Reply{
-		From: netip.AddrPortFrom(netip.Addr{}, ServerPort6), To: netip.AddrPortFrom(from, ClientPort6), Payload: x.out,
+		From: netip.AddrPortFrom(netip.Addr{}, ServerPort6), To: netip.AddrPortFrom(from, ClientPort6), Payload: x.out.ToBytes(),
 	}, true
 }
 
@@ -42,12 +45,12 @@ func (s *Server) Respond6(req []byte, from netip.Addr, station header.MAC, now t
 // 8415 §16).
 func (s *Server) concerns6(m *message6) bool {
 	ours := bytes.Equal(m.server, s.duid)
-	switch m.kind {
-	case solicit6, confirm6, rebind6:
+	switch m.MessageType {
+	case dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeConfirm, dhcpv6.MessageTypeRebind:
 		return m.client != nil && m.server == nil
-	case request6, renew6, release6, decline6:
+	case dhcpv6.MessageTypeRequest, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline:
 		return m.client != nil && ours
-	case informationRequest6:
+	case dhcpv6.MessageTypeInformationRequest:
 		return (m.server == nil || ours) && len(m.ias) == 0
 	}
 	return false
@@ -58,51 +61,51 @@ type exchange6 struct {
 	*Server
 	m       *message6
 	station header.MAC
-	out     builder6
+	out     *dhcpv6.Message
 }
 
 // answer writes the reply, and reports whether there is one.
 func (x *exchange6) answer() bool {
-	switch x.m.kind {
-	case solicit6:
+	switch x.m.MessageType {
+	case dhcpv6.MessageTypeSolicit:
 		return x.solicited()
-	case confirm6:
+	case dhcpv6.MessageTypeConfirm:
 		return x.confirmed()
 	}
-	x.begin(reply6)
-	switch x.m.kind {
-	case request6, renew6, rebind6:
+	x.begin(dhcpv6.MessageTypeReply)
+	switch x.m.MessageType {
+	case dhcpv6.MessageTypeRequest, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRebind:
 		x.assign(bound, false)
-	case release6:
+	case dhcpv6.MessageTypeRelease:
 		x.give(x.pool6.release)
-	case decline6:
+	case dhcpv6.MessageTypeDecline:
 		x.give(func(l *lease) { x.stats.Declined++; x.pool6.decline(l) })
 	}
-	if x.m.kind != release6 && x.m.kind != decline6 {
+	if x.m.MessageType != dhcpv6.MessageTypeRelease && x.m.MessageType != dhcpv6.MessageTypeDecline {
 		x.parameters()
 	}
 	return true
 }
 
 // begin starts a reply: type, transaction, identifiers.
-func (x *exchange6) begin(kind byte) {
-	x.out = append(append(x.out, kind), x.m.b[1:leastMessage]...)
+func (x *exchange6) begin(kind dhcpv6.MessageType) {
+	x.out = &dhcpv6.Message{MessageType: kind, TransactionID: x.m.TransactionID}
 	if x.m.client != nil {
-		x.out.option(opt6ClientID, x.m.client)
+		x.out.AddOption(opaque(dhcpv6.OptionClientID, x.m.client))
 	}
-	x.out.option(opt6ServerID, x.duid)
+	x.out.AddOption(opaque(dhcpv6.OptionServerID, x.duid))
 }
 
 // solicited advertises, or assigns at once to a client that is in a hurry (RFC
 // 8415 §18.3.1). There is no other server to wait for: preference 255.
 func (x *exchange6) solicited() bool {
 	if x.m.rapid {
-		x.begin(reply6)
-		x.out.option(opt6RapidCommit, nil)
+		x.begin(dhcpv6.MessageTypeReply)
+		x.out.AddOption(opaque(dhcpv6.OptionRapidCommit, nil))
 		x.assign(bound, true)
 	} else {
-		x.begin(advertise6)
-		x.out.option(opt6Preference, []byte{255})
+		x.begin(dhcpv6.MessageTypeAdvertise)
+		x.out.AddOption(dhcpv6.OptPreference(255))
 		x.assign(offered, true)
 	}
 	x.parameters()
@@ -122,12 +125,12 @@ func (x *exchange6) confirmed() bool {
 	if !some {
 		return false
 	}
-	x.begin(reply6)
+	x.begin(dhcpv6.MessageTypeReply)
 	if all {
-		x.out.status(success6, "")
+		x.out.AddOption(status6(iana.StatusSuccess, ""))
 	} else {
 		x.stats.Refused++
-		x.out.status(notOnLink6, "not an address of this link")
+		x.out.AddOption(status6(iana.StatusNotOnLink, "not an address of this link"))
 	}
 	return true
 }
@@ -138,10 +141,10 @@ func (x *exchange6) assign(state leaseState, soliciting bool) {
 	for i := range x.m.ias {
 		a := &x.m.ias[i]
 		switch a.kind {
-		case opt6IATA:
-			x.refuse(a, noAddrsAvail6, "no temporary addresses here")
-		case opt6IAPD:
-			x.refuse(a, noPrefixAvail6, "no prefixes here")
+		case dhcpv6.OptionIATA:
+			x.refuse(a, iana.StatusNoAddrsAvail, "no temporary addresses here")
+		case dhcpv6.OptionIAPD:
+			x.refuse(a, iana.StatusNoPrefixAvail, "no prefixes here")
 		default:
 			x.assignOne(a, state, soliciting)
 		}
@@ -153,10 +156,10 @@ func (x *exchange6) assignOne(a *association, state leaseState, soliciting bool)
 	known := p.current(c) != nil
 	off := anyOffLink(a.addrs, x.cfg.IPv6.Prefix)
 	switch {
-	case x.m.kind == request6 && off:
-		x.refuse(a, notOnLink6, "not an address of this link")
+	case x.m.MessageType == dhcpv6.MessageTypeRequest && off:
+		x.refuse(a, iana.StatusNotOnLink, "not an address of this link")
 		return
-	case !known && !soliciting && x.m.kind != request6:
+	case !known && !soliciting && x.m.MessageType != dhcpv6.MessageTypeRequest:
 		// RENEW or REBIND of what we do not know: see the package comment.
 		if !x.adoptable(a, c) {
 			x.unknown(a)
@@ -166,7 +169,7 @@ func (x *exchange6) assignOne(a *association, state leaseState, soliciting bool)
 	l := p.choose(c, firstOf(a.addrs))
 	if l == nil {
 		x.stats.Exhausted++
-		x.refuse(a, noAddrsAvail6, "all addresses are taken")
+		x.refuse(a, iana.StatusNoAddrsAvail, "all addresses are taken")
 		return
 	}
 	until := p.now.Add(x.cfg.Lease)
@@ -174,14 +177,13 @@ func (x *exchange6) assignOne(a *association, state leaseState, soliciting bool)
 		until = p.now.Add(offerTime)
 	}
 	p.give(l, c, state, until)
-	var inside builder6
-	inside.address(l.addr, x.cfg.Lease)
+	inside := []dhcpv6.Option{address6(l.addr, x.cfg.Lease)}
 	for _, other := range a.addrs {
 		if !soliciting && other != l.addr {
-			inside.address(other, 0)
+			inside = append(inside, address6(other, 0))
 		}
 	}
-	x.out.association(a, x.cfg.Lease/2, x.cfg.Lease*4/5, inside)
+	x.out.AddOption(association6(a, x.cfg.Lease/2, x.cfg.Lease*4/5, inside...))
 }
 
 // adoptable reports whether a client that is not known can go on with the first
@@ -194,27 +196,27 @@ func (x *exchange6) adoptable(a *association, c client) bool {
 // unknown answers a client whose addresses it cannot keep: they are taken away
 // where that is for sure, else the client is told to request anew.
 func (x *exchange6) unknown(a *association) {
-	if x.m.kind == renew6 || len(a.addrs) == 0 {
-		x.refuse(a, noBinding6, "not known here")
+	if x.m.MessageType == dhcpv6.MessageTypeRenew || len(a.addrs) == 0 {
+		x.refuse(a, iana.StatusNoBinding, "not known here")
 		return
 	}
 	x.stats.Refused++
-	var inside builder6
+	var inside []dhcpv6.Option
 	for _, addr := range a.addrs {
-		inside.address(addr, 0)
+		inside = append(inside, address6(addr, 0))
 	}
-	x.out.association(a, 0, 0, inside)
+	x.out.AddOption(association6(a, 0, 0, inside...))
 }
 
 // give takes addresses back, in the way that f does (RFC 8415 §18.3.7,
 // §18.3.8).
 func (x *exchange6) give(f func(*lease)) {
-	x.out.status(success6, "")
+	x.out.AddOption(status6(iana.StatusSuccess, ""))
 	for i := range x.m.ias {
 		a := &x.m.ias[i]
 		l := x.pool6.current(x.client(a))
-		if a.kind != opt6IANA || l == nil {
-			x.refuse(a, noBinding6, "not known here")
+		if a.kind != dhcpv6.OptionIANA || l == nil {
+			x.refuse(a, iana.StatusNoBinding, "not known here")
 			continue
 		}
 		for _, addr := range a.addrs {
@@ -227,24 +229,18 @@ func (x *exchange6) give(f func(*lease)) {
 }
 
 // refuse answers an identity association with a status.
-func (x *exchange6) refuse(a *association, status uint16, text string) {
+func (x *exchange6) refuse(a *association, status iana.StatusCode, text string) {
 	x.stats.Refused++
-	var inside builder6
-	inside.status(status, text)
-	x.out.association(a, 0, 0, inside)
+	x.out.AddOption(association6(a, 0, 0, status6(status, text)))
 }
 
 // parameters tells what the network is like (RFC 3646).
 func (x *exchange6) parameters() {
-	if dns := x.cfg.IPv6.DNS; len(dns) > 0 && x.m.wants(opt6DNS) {
-		var data []byte
-		for _, a := range dns {
-			data = append(data, a.AsSlice()...)
-		}
-		x.out.option(opt6DNS, data)
+	if dns := x.cfg.IPv6.DNS; len(dns) > 0 && x.m.wants(dhcpv6.OptionDNSRecursiveNameServer) {
+		x.out.AddOption(dhcpv6.OptDNS(ipsOf(dns)...))
 	}
-	if len(x.domains) > 0 && x.m.wants(opt6Domains) {
-		x.out.option(opt6Domains, x.domains)
+	if len(x.domains.Labels) > 0 && x.m.wants(dhcpv6.OptionDomainSearchList) {
+		x.out.AddOption(dhcpv6.OptDomainSearchList(x.domains))
 	}
 }
 

@@ -20,18 +20,16 @@ var (
 
 // na is an IA_NA option with addresses.
 func na(iaid string, addrs ...string) []byte {
-	a := association{kind: opt6IANA, id: [4]byte([]byte(iaid))}
-	var inside, out builder6
+	data := append([]byte(iaid), make([]byte, 8)...)
 	for _, s := range addrs {
-		inside.address(ip(s), 0)
+		data = append(data, opt6(opt6Address, append(ip(s).AsSlice(), make([]byte, 8)...))...)
 	}
-	out.association(&a, 0, 0, inside)
-	return out
+	return opt6(opt6IANA, data)
 }
 
 // ask6 is a DHCPv6 request; options are appended as they are.
 func ask6(kind byte, client, server string, options ...[]byte) []byte {
-	r := builder6{kind, 'x', 'i', 'd'}
+	r := wire6{kind, 'x', 'i', 'd'}
 	if client != "" {
 		r.option(opt6ClientID, []byte(client))
 	}

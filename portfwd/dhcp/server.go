@@ -1,8 +1,14 @@
 package dhcp
 
 import (
+	"net"
 	"net/netip"
+	"strings"
 	"sync"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
+	"github.com/insomniacslk/dhcp/rfc1035label"
 
 	"sbxnet/netstack/header"
 )
@@ -11,7 +17,7 @@ import (
 // goroutines.
 type Server struct {
 	cfg     Config
-	domains []byte // Config.Search, encoded
+	domains *rfc1035label.Labels // Config.Search
 	duid    []byte
 
 	mu           sync.Mutex
@@ -49,14 +55,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, duid: duidOf(cfg.HardwareAddr)}
-	var err error
-	if s.domains, err = encodeDomains(cfg.Search); err != nil {
-		return nil, err
-	}
-	if cfg.Domain != "" {
-		if _, err := encodeDomains([]string{cfg.Domain}); err != nil {
-			return nil, err
-		}
+	s.domains = rfc1035label.NewLabels()
+	for _, name := range cfg.Search {
+		s.domains.Labels = append(s.domains.Labels, strings.TrimSuffix(name, "."))
 	}
 	s.pool4.init(&s.cfg.IPv4, cfg.Owner)
 	s.pool6.init(&s.cfg.IPv6, cfg.Owner)
@@ -74,4 +75,6 @@ func (s *Server) Stats() Stats {
 
 // duidOf is a DUID-LL (RFC 8415 §11.4): the same in every run with the same
 // address, without anything having to be kept.
-func duidOf(m header.MAC) []byte { return append([]byte{0, 3, 0, 1}, m[:]...) }
+func duidOf(m header.MAC) []byte {
+	return dhcpv6.DUIDLL{HWType: iana.HWTypeEthernet, LinkLayerAddr: net.HardwareAddr(m[:])}.ToBytes()
+}
