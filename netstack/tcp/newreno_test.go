@@ -24,3 +24,18 @@ func TestPartialAckRetransmitsAtOnceWithoutSACK(t *testing.T) {
 		}
 	}
 }
+
+// A peer without SACK counts duplicate acknowledgements: one for each segment
+// out of order, whether they come together or one by one.
+func TestOneDuplicateAckForEachSegmentOutOfOrder(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	for i := 1; i <= 4; i++ {
+		s.one(s.exchange(seg{flags: fACK, seq: 1 + 1000*i, ack: 1, data: string(make([]byte, 1000))}), fACK, 1, 1, 0)
+	}
+	for i := 5; i <= 7; i++ {
+		s.in(seg{flags: fACK, seq: 1 + 1000*i, ack: 1, data: string(make([]byte, 1000))})
+	}
+	if out := s.flush(); len(out) != 3 {
+		t.Fatalf("%d acknowledgements for three segments in a batch", len(out))
+	}
+}

@@ -14,10 +14,15 @@ func (c *Conn) flush() {
 	c.dirty = false
 	switch c.state {
 	case Closed, Held, TimeWait:
-	case SynSent, SynReceived:
+	case SynSent:
 		c.sendSYN()
+	case SynReceived:
+		c.sendSYN()
+		if c.ackNow {
+			c.sendBare(c.sndNxt) // what is not acceptable is answered here too (RFC 9293 §3.10.7.4, first)
+		}
 	default:
-		if c.in.fresh > 1 || c.dupOwed > 1 {
+		if c.in.fresh > 1 || c.dupOwed > 0 {
 			c.reportRanges()
 		}
 		if c.lost > 0 {
@@ -50,7 +55,7 @@ func (c *Conn) sendSYN() {
 		if c.ecnOK {
 			f.Flags |= header.ECE
 		}
-		c.lastAckSent = c.rcvNxt
+		c.lastAckSent, c.ackNow = c.rcvNxt, false
 	}
 	wnd := min(c.engine.cfg.ReceiveBuffer, 0xffff)
 	f.Window = uint16(wnd)

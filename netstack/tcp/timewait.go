@@ -68,7 +68,9 @@ func (c *Conn) becomeTimeWait() {
 		tsOffset: c.tsOffset, tsRecent: c.tsRecent, wnd: c.selectWindow(),
 	}
 	c.state = TimeWait
-	c.sendBare(c.sndNxt) // the acknowledgement of the FIN; Flush no longer finds anything to say
+	if c.ackNow {
+		c.sendBare(c.sndNxt) // the acknowledgement of the FIN; Flush no longer finds anything to say
+	}
 	c.detach()
 	c.sent = sentQueue{}
 	c.markDirty()
