@@ -50,6 +50,11 @@ func FuzzRespond4(f *testing.F) {
 	} {
 		f.Add(a.bytes(), ask{kind: discover4, mac: bob}.bytes())
 	}
+	for _, h := range hostileRequests() {
+		if h.ipv4() {
+			f.Add(h.request, ask{kind: request4, mac: alice, ciaddr: "10.0.2.100"}.bytes())
+		}
+	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		l := newLab(t, small)
 		size := len(l.pool4.leases)
@@ -82,6 +87,11 @@ func FuzzRespond6(f *testing.F) {
 		for _, server := range []string{"", ourDUID} {
 			f.Add(ask6(kind, aliceDUID, server, na("eth0", "fd00::100"), []byte{0, 6, 0, 4, 0, 23, 0, 24}),
 				ask6(request6, bobDUID, ourDUID, na("eth0"), []byte{0, 14, 0, 0}))
+		}
+	}
+	for _, h := range hostileRequests() {
+		if !h.ipv4() {
+			f.Add(h.request, ask6(renew6, aliceDUID, ourDUID, na("eth0", "fd00::100")))
 		}
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
