@@ -71,7 +71,6 @@ type world struct {
 	order   uint64
 	conns   []*connection
 	flows   map[[2]netip.AddrPort]*flow // by the gateway's end and the sandbox's
-	listen  *tcp.Listener
 	capture *Capture
 	result  Result
 	err     error
