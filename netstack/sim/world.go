@@ -9,7 +9,6 @@ import (
 
 	"sbxnet/netstack/frame"
 	"sbxnet/netstack/header"
-	"sbxnet/netstack/tcp"
 	"sbxnet/netstack/timer"
 )
 
