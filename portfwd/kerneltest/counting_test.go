@@ -15,7 +15,7 @@ type counting struct {
 	inEnd, outEnd atomic.Bool  // a FIN has passed
 	// resets are segments with RST before both FINs. One after them is how either
 	// side answers what arrives too late.
-	resets atomic.Int64
+	inResets, outResets atomic.Int64
 }
 
 func count(l tapdev.Link) *counting { return &counting{Link: l} }
@@ -38,14 +38,14 @@ type countingQueue struct {
 func (q countingQueue) Read(in []tapdev.Received) (int, error) {
 	n, err := q.Queue.Read(in)
 	for i := range in[:n] {
-		q.counts.add(&q.counts.in, &q.counts.inEnd, in[i].Data, len(in[i].Data))
+		q.counts.add(&q.counts.in, &q.counts.inResets, &q.counts.inEnd, in[i].Data, len(in[i].Data))
 	}
 	return n, err
 }
 
 func (q countingQueue) Write(out []frame.Frame) error {
 	for i := range out {
-		q.counts.add(&q.counts.out, &q.counts.outEnd, out[i].Header, out[i].Len())
+		q.counts.add(&q.counts.out, &q.counts.outResets, &q.counts.outEnd, out[i].Header, out[i].Len())
 	}
 	return q.Queue.Write(out)
 }
@@ -57,7 +57,7 @@ const (
 
 // add takes a frame's headers and length. Frames with extension headers are
 // not for us.
-func (c *counting) add(to *atomic.Int64, end *atomic.Bool, h []byte, length int) {
+func (c *counting) add(to, resets *atomic.Int64, end *atomic.Bool, h []byte, length int) {
 	if len(h) < 14+20+20 {
 		return
 	}
@@ -84,7 +84,7 @@ func (c *counting) add(to *atomic.Int64, end *atomic.Bool, h []byte, length int)
 		end.Store(true)
 	}
 	if h[tcp+13]&flagRST != 0 && !(c.inEnd.Load() && c.outEnd.Load()) {
-		c.resets.Add(1)
+		resets.Add(1)
 	}
 	to.Add(int64(length - tcp - int(h[tcp+12]>>4)*4))
 }
