@@ -74,7 +74,8 @@ func (c *Conn) trimRight(at seq.Value, p []byte) []byte {
 	if room >= len(p) {
 		return p
 	}
-	c.ackNow = true
+	c.ackNow = true // it may be a window probe with nothing else to answer
+	c.markDirty()
 	return p[:max(0, room)]
 }
 

@@ -32,3 +32,46 @@ func TestWindowBehindOutOfOrderSegmentIsTaken(t *testing.T) {
 		t.Fatalf("window %d", c.sndWnd)
 	}
 }
+
+// TestReceiverAvoidsSillyWindows has a reader take a byte at a time: the right
+// edge stays until it can move by a segment (RFC 9293 §3.8.6.2.2).
+func TestReceiverAvoidsSillyWindows(t *testing.T) {
+	cfg := testConfig()
+	cfg.ReceiveBuffer = 16 << 10
+	s := established(t, cfg, mss(1460))
+	c := s.conn()
+	s.log.limit = -1 // takes nothing
+	at := 1
+	for range 16 {
+		s.exchange(seg{flags: fACK, seq: at, ack: 1, data: string(make([]byte, 1024))})
+		at += 1024
+	}
+	if o := s.one(s.exchange(seg{flags: fACK, seq: at, ack: 1, data: "x"}), fACK, 1, at, 0); o.wnd != 0 {
+		t.Fatalf("window %d, want it closed", o.wnd)
+	}
+	step := c.rcvMSS
+	for i := 1; i < step; i++ {
+		s.log.drain(c, 1)
+		s.none(s.flush())
+	}
+	s.log.drain(c, 1)
+	if o := s.one(s.flush(), fACK, 1, at, 0); o.wnd != step {
+		t.Fatalf("window %d after %d bytes were taken", o.wnd, step)
+	}
+}
+
+// TestWindowScaleCountsFromTheHandshakeOn: the window in a SYN is not scaled, all
+// others are (RFC 7323 §2.2).
+func TestWindowScaleCountsFromTheHandshakeOn(t *testing.T) {
+	s := newScript(t, testConfig())
+	s.e.SetOpenHandler(func(c *Conn) { s.log.c = c; c.Accept(s.log) })
+	s.ts, s.tsVal = true, 5000
+	s.exchange(seg{flags: fSYN, wnd: 1000, opt: fullOptions()})
+	if c := s.conn(); c.sndWnd != 1000 {
+		t.Fatalf("window %d from the SYN", c.sndWnd)
+	}
+	s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: 1000})
+	if c := s.conn(); c.sndWnd != 1000<<7 {
+		t.Fatalf("window %d from the handshake's ACK", c.sndWnd)
+	}
+}
