@@ -17,11 +17,15 @@ type congestion interface {
 	resume(c *Conn, idle time.Duration)
 }
 
+// noThreshold is the slow start threshold before the first sign of congestion:
+// no window reaches it (RFC 5681 §3.1).
+const noThreshold = 1 << 30
+
 // startCongestion sets the window up for the MSS now known.
 func (c *Conn) startCongestion() {
 	c.cc = c.engine.congestion
 	c.cwnd = initialWindow * c.mss
-	c.ssthresh = 1 << 30
+	c.ssthresh = noThreshold
 	c.hystart = hystart{}
 }
 
@@ -39,7 +43,7 @@ func (c *Conn) growWindow(a *ackEvent) {
 	n := a.acked
 	if c.cwnd < c.ssthresh {
 		step := n
-		if c.hystart.inCSS {
+		if c.hystart.inCSS && c.ssthresh == noThreshold {
 			step /= cssGrowthDivisor
 		}
 		step = min(step, c.ssthresh-c.cwnd)
@@ -69,7 +73,8 @@ func (c *Conn) restartAfterIdle() {
 }
 
 // hystart ends slow start when the round trip grows, before there is loss
-// (RFC 9406). The per-acknowledgement limit L is not used: acknowledgements
+// (RFC 9406), in the first slow start only (§4.3): later ones have a threshold
+// that is known. The per-acknowledgement limit L is not used: acknowledgements
 // come coalesced, and a local link takes the burst.
 type hystart struct {
 	inCSS      bool
@@ -91,7 +96,7 @@ const (
 )
 
 func (h *hystart) onAck(c *Conn, a *ackEvent) {
-	if h.finishedSS || c.cwnd >= c.ssthresh {
+	if h.finishedSS || c.ssthresh != noThreshold {
 		return
 	}
 	if !h.started || h.roundEnd.LessThanEq(c.sndUna) {

@@ -14,7 +14,7 @@ func ackWindow(s *script, rtt time.Duration) {
 	c := s.conn()
 	s.now = s.now.Add(rtt)
 	s.e.now = s.now
-	for acked := 0; acked < c.cwnd; acked += c.mss {
+	for left := c.cwnd; left > 0; left -= c.mss {
 		c.cwndLimited = true
 		c.growWindow(&ackEvent{acked: c.mss, rtt: rtt, priorInFlight: c.cwnd})
 	}
@@ -167,5 +167,52 @@ func TestMinimumRTTForgets(t *testing.T) {
 	}
 	if w.get() != 30 {
 		t.Fatalf("minimum %v long after", w.get())
+	}
+}
+
+// hystartRound has one round trip of slow start pass, with the given measure.
+func hystartRound(s *script, rtt time.Duration) {
+	c := s.conn()
+	c.sndUna = c.sndNxt
+	c.sndNxt = c.sndNxt.Add(uint32(c.cwnd))
+	ackWindow(s, rtt)
+}
+
+// conservative is a script in conservative slow start (RFC 9406 §4.2).
+func conservative(t *testing.T) *script {
+	cfg := testConfig()
+	cfg.SendBuffer = 64 << 20
+	s := established(t, cfg, mss(1000))
+	for range 4 {
+		hystartRound(s, 20*time.Millisecond)
+	}
+	for range 2 {
+		hystartRound(s, 30*time.Millisecond)
+	}
+	if !s.conn().hystart.inCSS {
+		t.Fatal("not in conservative slow start")
+	}
+	return s
+}
+
+func TestSlowStartGoesOnIfTheRoundTripShrinksAgain(t *testing.T) {
+	s := conservative(t)
+	hystartRound(s, 20*time.Millisecond)
+	before := s.conn().cwnd
+	hystartRound(s, 20*time.Millisecond)
+	if c := s.conn(); c.hystart.inCSS || c.cwnd < 2*before {
+		t.Fatalf("CSS %v, window %d from %d", c.hystart.inCSS, c.cwnd, before)
+	}
+}
+
+// After a loss the threshold is known, and slow start up to it is not slowed
+// down by what the first one had measured.
+func TestSlowStartAfterALossIsNotConservative(t *testing.T) {
+	s := conservative(t)
+	c := s.conn()
+	c.ssthresh, c.cwnd = 1<<20, 10_000
+	hystartRound(s, 30*time.Millisecond)
+	if c.cwnd != 20_000 {
+		t.Fatalf("window %d after a round trip from 10000", c.cwnd)
 	}
 }
