@@ -68,6 +68,6 @@
 // # Not here
 //
 // TCP Fast Open, urgent data (its bytes are taken as ordinary ones), MD5 and AO,
-// Nagle's algorithm (a relay forwards what was written), pacing, and asking for
-// ECN in our own SYN.
+// Nagle's algorithm (a relay forwards what was written), pacing, and F-RTO (RFC
+// 5682): Eifel and DSACK find out the timeouts that were for nothing.
 package tcp

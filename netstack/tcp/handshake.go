@@ -87,6 +87,11 @@ func (c *Conn) inputHeld(s *segment) {
 	}
 }
 
+// asksECN reports whether the SYN is to ask for ECN: the first one, as there are
+// networks that drop such (RFC 3168 §6.1.1.1). Once one has gone without, there
+// is no ECN (§6.1.1).
+func (c *Conn) asksECN() bool { return c.state == SynSent && c.engine.cfg.ECN && c.retries == 0 }
+
 // inputSynSent is RFC 9293 §3.10.7.3.
 func (c *Conn) inputSynSent(s *segment) {
 	if s.flags.Has(header.ACK) && s.ack != c.sndNxt {
@@ -107,7 +112,7 @@ func (c *Conn) inputSynSent(s *segment) {
 		return
 	}
 	o := openOf(s)
-	o.ecn = false // not asked for
+	o.ecn = c.asksECN() && s.flags.Has(header.ACK|header.ECE) && !s.flags.Has(header.CWR)
 	c.takeSYN(&o)
 	if !s.flags.Has(header.ACK) {
 		// Simultaneous open (RFC 9293 §3.5).

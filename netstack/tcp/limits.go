@@ -15,6 +15,7 @@ type Config struct {
 	SendBuffer    int                // most bytes queued or unacknowledged per connection; default 1 MiB
 	ReceiveBuffer int                // most bytes buffered per connection, and the widest window; default 1 MiB
 	Congestion    string             // "cubic" (default) or "newreno"
+	ECN           bool               // ask for ECN in our own SYNs; a peer that asks gets it in any case (RFC 3168 §6.1.1)
 	Limits        Limits
 	Secret        [16]byte   // keys ISNs and cookies; must be unpredictable
 	Rand          *rand.Rand // where port numbers begin; nil derives one from Secret

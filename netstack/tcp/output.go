@@ -46,6 +46,9 @@ func (c *Conn) sendSYN() {
 		WindowScale: c.rcvShift,
 	}
 	f := header.TCPFields{Seq: c.iss, Flags: header.SYN}
+	if c.asksECN() {
+		f.Flags |= header.ECE | header.CWR
+	}
 	if c.tsOK {
 		o.TSVal = c.tsval()
 	}
