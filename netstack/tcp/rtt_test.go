@@ -41,3 +41,34 @@ func TestWaitBehindAHoleIsNoRoundTrip(t *testing.T) {
 		t.Fatalf("SRTT %v after %v", c.rtt.srtt, before)
 	}
 }
+
+// TestReorderingIsWaitedFor: what others have overtaken is taken for lost only
+// after a part of the round trip, which DSACKs widen (RFC 8985 §6.2 step 4).
+func TestReorderingIsWaitedFor(t *testing.T) {
+	s := established(t, noTSO(), sackMSS(1000))
+	c := s.conn()
+	c.rtt = rttEstimator{rto: initialRTO}
+	c.rtt.sample(s.now, 80*time.Millisecond)
+	c.rack.reorderSeen = true
+	if w := c.reorderWindow(); w != 20*time.Millisecond {
+		t.Fatalf("window %v, want a quarter of the round trip", w)
+	}
+	c.Write(make([]byte, 10_000))
+	s.flush()
+	s.after(80 * time.Millisecond)
+	s.none(s.sack(1, s.block(1001, 5001)))
+	s.none(s.after(15 * time.Millisecond))
+	if out := s.after(6 * time.Millisecond); !contains(out, 1) {
+		t.Fatalf("not sent again when the window is over: %v", out)
+	}
+	s.sack(5001, s.block(1, 1001)) // it had come after all
+	if w := c.reorderWindow(); w != 40*time.Millisecond {
+		t.Fatalf("window %v after a DSACK, want twice as wide", w)
+	}
+	for range rackPersist {
+		c.rack.onRecoveryEnd()
+	}
+	if w := c.reorderWindow(); w != 20*time.Millisecond {
+		t.Fatalf("window %v after %d recoveries without DSACK", w, rackPersist)
+	}
+}
