@@ -68,11 +68,20 @@ type Limits struct {
 	Echo int // echo flows; default 1024
 }
 
-// Timeouts are idle times. Zero fields take defaults, those of nf_conntrack.
+// Timeouts are idle times. Zero fields take defaults, those of nf_conntrack
+// (nf_conntrack_proto_tcp.c, _udp.c, _icmp.c). Those of TCP count from the last
+// payload that moved, either way, and do not run while there is payload, or an
+// end of stream towards the host, that has not been acknowledged: what TCP sends
+// again and again is not idle, and ends by TCP's own limits.
 type Timeouts struct {
-	UDPUnreplied time.Duration // datagrams one way only; default 30 s
-	UDPStream    time.Duration // datagrams both ways; default 120 s
-	Echo         time.Duration // default 30 s
+	TCPConnect     time.Duration // until both ends are connected; SYN_SENT, 120 s
+	TCPEstablished time.Duration // both directions open; 5 days
+	TCPFinWait     time.Duration // the host's end of stream passed on, unacknowledged; 120 s
+	TCPCloseWait   time.Duration // one direction ended; 60 s
+	TCPLastAck     time.Duration // both ended, the last FIN unacknowledged; 30 s
+	UDPUnreplied   time.Duration // datagrams one way only; 30 s
+	UDPStream      time.Duration // datagrams both ways; 120 s
+	Echo           time.Duration // 30 s
 }
 
 // packetWindow is the smallest TCP window that is of use, whatever the link's
@@ -92,6 +101,11 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Limits.TCP, 65536)
 	setDefault(&c.Limits.UDP, 16384)
 	setDefault(&c.Limits.Echo, 1024)
+	setDefault(&c.Timeouts.TCPConnect, 120*time.Second)
+	setDefault(&c.Timeouts.TCPEstablished, 5*24*time.Hour)
+	setDefault(&c.Timeouts.TCPFinWait, 120*time.Second)
+	setDefault(&c.Timeouts.TCPCloseWait, 60*time.Second)
+	setDefault(&c.Timeouts.TCPLastAck, 30*time.Second)
 	setDefault(&c.Timeouts.UDPUnreplied, 30*time.Second)
 	setDefault(&c.Timeouts.UDPStream, 120*time.Second)
 	setDefault(&c.Timeouts.Echo, 30*time.Second)

@@ -86,6 +86,7 @@ func (t *echoTable) open(e *netstack.Echo) *echoFlow {
 		return nil
 	}
 	if len(t.flows) >= t.cfg.Limits.Echo {
+		t.counters.echoEvicted++
 		t.idle.oldest().end("evicted")
 	}
 	ping, errno := hostsock.OpenPing(to.Addr())
@@ -117,7 +118,10 @@ func (t *echoTable) openFailed(e *netstack.Echo, errno unix.Errno) {
 				"to allow it: sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"", os.Getegid())
 		}
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EAFNOSUPPORT:
+		t.counters.echoFailed++
 		t.stack.SendEchoUnreachable(e.Src, e.Dst, e.ID, e.Seq, connectRefusal(errno), netip.Addr{})
+	default:
+		t.counters.echoFailed++
 	}
 }
 

@@ -53,7 +53,7 @@ func (r *relay) connected() {
 		report, exceeded := r.ranOutOfHops()
 		r.connecting = false
 		r.closeHost(hostsock.Close)
-		delete(r.relays, r)
+		r.forget()
 		if exceeded {
 			r.counters.tcpFailed++
 			r.stack.RefuseTimeExceeded(r.conn, offender(&report, r.conn.LocalAddr().Addr()))

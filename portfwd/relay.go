@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/netstack/tcp"
+	"sbxnet/netstack/timer"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
 )
@@ -35,6 +36,9 @@ type relay struct {
 	queued             bool // on the ready list
 	noRoom             bool // the send buffer is full: Writable will tell
 	hostEOF, guestEOF  bool // the ends of stream that were passed on
+
+	used timer.Instant // when payload moved last
+	idle timer.Timer   // see idle_tcp.go
 }
 
 // Keepalive towards the sandbox, as tcp(7) has it: a peer on the link cannot
@@ -54,6 +58,7 @@ func (s *shard) newRelay(fd int) (*relay, error) {
 		return nil, err
 	}
 	s.relays[r] = struct{}{}
+	r.watch()
 	return r, nil
 }
 
@@ -99,6 +104,7 @@ func (r *relay) work() (again bool) {
 // start begins to relay: both handshakes are done.
 func (r *relay) start() {
 	r.open = true
+	r.watch()
 	r.conn.SetKeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount)
 	r.wake()
 }
@@ -126,6 +132,7 @@ func (r *relay) Data(_ *tcp.Conn, p []byte) int {
 		return len(p)
 	}
 	r.counters.toHost += uint64(n)
+	r.touch()
 	if n < len(p) {
 		r.writable = false
 	}
@@ -147,6 +154,7 @@ func (r *relay) drain() (again bool) {
 			r.hostFailed(errno)
 		default:
 			r.counters.toHost += uint64(n)
+			r.touch()
 			moved += n
 			r.moved += n
 			r.conn.Consume(n)
@@ -181,6 +189,7 @@ func (r *relay) pump() (again bool) {
 			r.passHostEOF()
 		default:
 			r.counters.toGuest += uint64(n)
+			r.touch()
 			moved += n
 			r.moved += n
 			r.conn.Commit(n)
@@ -207,6 +216,7 @@ func (r *relay) EOF(*tcp.Conn) {
 		return
 	}
 	r.guestEOF = true
+	r.watch()
 	hostsock.ShutdownWrite(r.fd)
 	if r.hostEOF {
 		r.conn.CloseWrite() // for passHostEOF; else it does nothing
@@ -220,6 +230,7 @@ func (r *relay) EOF(*tcp.Conn) {
 // in LAST-ACK.
 func (r *relay) passHostEOF() {
 	r.hostEOF = true
+	r.watch()
 	if r.conn.State() == tcp.CloseWait && r.conn.Buffered() > 0 {
 		return // EOF comes when the rest is taken
 	}
@@ -262,7 +273,7 @@ func (r *relay) Closed(c *tcp.Conn, err error) {
 	} else {
 		r.closeHost(hostsock.Reset)
 	}
-	delete(r.relays, r)
+	r.forget()
 }
 
 // abandon ends the relay because the forwarder ends. A stream that the sandbox
@@ -280,11 +291,11 @@ func (r *relay) abort() {
 	switch {
 	case r.connecting: // held: nobody calls Closed
 		r.conn.Refuse(tcp.Reset)
-		delete(r.relays, r)
+		r.forget()
 	case r.conn != nil:
 		r.conn.Abort()
 	default:
-		delete(r.relays, r)
+		r.forget()
 	}
 }
 

@@ -7,13 +7,13 @@ import (
 
 // counters are one shard's, written by its goroutine alone.
 type counters struct {
-	tcpOutbound, tcpPublished, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit uint64
-	toHost, toGuest                                                            uint64
-	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted                uint64
-	datagramsToHost, datagramsToGuest, datagramsLost                           uint64
-	echoes, echoDenied                                                         uint64
-	handedOver, handoverLost                                                   uint64
-	turns                                                                      uint64 // of the loop
+	tcpOutbound, tcpPublished, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
+	toHost, toGuest                                                                     uint64
+	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted                         uint64
+	datagramsToHost, datagramsToGuest, datagramsLost                                    uint64
+	echoes, echoDenied, echoFailed, echoEvicted                                         uint64
+	handedOver, handoverLost                                                            uint64
+	turns                                                                               uint64 // of the loop
 }
 
 // Stats counts what a forwarder has done since Start, over all shards, but for
@@ -37,6 +37,7 @@ type TCPStats struct {
 	Denied              uint64 // by policy
 	Failed              uint64 // by the host's connect
 	NoServer            uint64 // published, and refused by every target
+	Idle                uint64 // that were ended by Timeouts
 	OverLimit           uint64 // for want of descriptors or by Limits.TCP
 	ToHost, ToSandbox   uint64 // bytes
 }
@@ -56,6 +57,8 @@ type EchoStats struct {
 	Open     int // now
 	Requests uint64
 	Denied   uint64 // by policy, or by the host's ping_group_range
+	Failed   uint64 // for want of descriptors or a route
+	Evicted  uint64 // flows ended early by Limits.Echo
 }
 
 func (s *Stats) add(sh *shard) {
@@ -67,6 +70,7 @@ func (s *Stats) add(sh *shard) {
 	s.TCP.Failed += c.tcpFailed
 	s.TCP.NoServer += c.tcpNoServer
 	s.TCP.OverLimit += c.tcpOverLimit
+	s.TCP.Idle += c.tcpIdle
 	s.TCP.ToHost += c.toHost
 	s.TCP.ToSandbox += c.toGuest
 	s.UDP.Open += len(sh.udp.flows)
@@ -81,6 +85,8 @@ func (s *Stats) add(sh *shard) {
 	s.Echo.Open += len(sh.echo.flows)
 	s.Echo.Requests += c.echoes
 	s.Echo.Denied += c.echoDenied
+	s.Echo.Failed += c.echoFailed
+	s.Echo.Evicted += c.echoEvicted
 	s.HandedOver += c.handedOver
 	s.HandoverLost += c.handoverLost
 	s.Stacks = append(s.Stacks, sh.stack.Stats())

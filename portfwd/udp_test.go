@@ -108,33 +108,6 @@ func TestGatewayIsTheHostsLoopbackOnlyIfSo(t *testing.T) {
 	}
 }
 
-func TestIdleFlowsEnd(t *testing.T) {
-	w := newWorld(t, withConfig(func(c *Config) {
-		c.Timeouts.UDPUnreplied, c.Timeouts.UDPStream = 50*time.Millisecond, 300*time.Millisecond
-	}))
-	silent, talking := hostListenPacket(t, outside4), hostListenPacket(t, outside4)
-	go echoUDP(talking)
-	exchange(t, w.mustDial("udp", talking.LocalAddr().String()), 10)
-	w.mustDial("udp", silent.LocalAddr().String()).Write([]byte("?"))
-	for w.fwd.Stats().UDP.Outbound < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	start := time.Now()
-	for want := 2; want >= 0; {
-		if n := w.fwd.Stats().UDP.Open; n <= want {
-			switch took := time.Since(start); {
-			case n == 1 && took < 40*time.Millisecond, n == 0 && took < 250*time.Millisecond:
-				t.Fatalf("%d flows left after %v", n, took)
-			}
-			want = n - 1
-		}
-		if time.Since(start) > 5*time.Second {
-			t.Fatalf("more than %d flows left after %v", want, time.Since(start))
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 func TestNewFlowEvictsTheLongestIdle(t *testing.T) {
 	w := newWorld(t, withConfig(func(c *Config) { c.Limits.UDP = 8 }))
 	server := hostListenPacket(t, outside4)
