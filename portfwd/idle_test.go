@@ -74,7 +74,7 @@ func TestIdleConnectionEndsAfterFiveDays(t *testing.T) {
 	a, b := w.connect(outside4)
 	const limit = 5 * 24 * time.Hour
 	w.exchangeByte(t, a, b) // for the last ACK of the handshake to be behind us
-	for range 3 { // what moves payload is not idle, either way
+	for range 3 {           // what moves payload is not idle, either way
 		w.age(limit - slack)
 		w.exchangeByte(t, a, b)
 		w.age(limit - slack)
