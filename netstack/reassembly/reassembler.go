@@ -13,7 +13,8 @@ import (
 // fits IPv4's total length and IPv6's payload length.
 const MaxLen = 65535
 
-// pieceOverhead is what a held fragment is charged beyond its bytes.
+// pieceOverhead is what a held fragment is charged beyond its bytes, or beyond
+// pieceSize if it has less.
 const pieceOverhead = 128
 
 // Key says to which datagram a fragment belongs. IPv4 fills in all of it
@@ -46,7 +47,7 @@ type Datagram struct {
 type Limits struct {
 	Datagrams int // unfinished ones
 	Fragments int // of one datagram
-	Bytes     int // of all, bookkeeping included
+	Bytes     int // of all, in memory that they take, bookkeeping included
 }
 
 // The defaults of [Limits]: at an MTU of 1280 the longest datagram has 54
@@ -94,7 +95,9 @@ type Reassembler struct {
 	bytes   int
 	stats   Stats
 	done    Datagram
-	scratch []byte
+	scratch []byte // done's payload
+	header  []byte // done's header
+	spare   spares
 }
 
 // queue is one unfinished datagram.
@@ -105,6 +108,7 @@ type queue struct {
 	header    []byte
 	pieces    []piece // by offset, disjoint
 	received  int     // bytes in pieces
+	bytes     int     // what it is charged
 	total     int     // length of the datagram, -1 while the last is missing
 	ecn       uint8   // bit i is set if codepoint i occurred
 }
@@ -158,7 +162,8 @@ func (r *Reassembler) Add(now timer.Instant, key Key, f Fragment) (*Datagram, Re
 		r.condemn(q)
 		return nil, TooMany
 	}
-	q.insert(at, f)
+	q.insert(at, f, r.spare.copy(f.Payload))
+	q.bytes += cost(f)
 	r.bytes += cost(f)
 	if q.received != q.total {
 		return nil, Held
@@ -179,11 +184,13 @@ func judge(f Fragment) Result {
 	return Held
 }
 
+// cost is the memory that f takes when it is held.
 func cost(f Fragment) int {
+	n := max(len(f.Payload), pieceSize) + pieceOverhead
 	if f.Offset == 0 {
-		return len(f.Payload) + pieceOverhead + len(f.Header)
+		n += len(f.Header)
 	}
-	return len(f.Payload) + pieceOverhead
+	return n
 }
 
 // queue finds or opens the datagram of key.
@@ -194,7 +201,8 @@ func (r *Reassembler) queue(now timer.Instant, key Key) *queue {
 	if len(r.order) == r.limits.Datagrams {
 		r.evict(r.order[0])
 	}
-	q := &queue{key: key, deadline: now.Add(r.lifetime), total: -1}
+	q := r.spare.queue()
+	q.key, q.deadline, q.total = key, now.Add(r.lifetime), -1
 	r.open[key] = q
 	r.order = append(r.order, q)
 	r.timers.ArmEarlier(&r.timer, q.deadline)
@@ -221,14 +229,15 @@ func (q *queue) place(f Fragment) (at int, result Result) {
 	return at, Held
 }
 
-func (q *queue) insert(at int, f Fragment) {
+// insert notes f, whose payload has been copied to data.
+func (q *queue) insert(at int, f Fragment, data []byte) {
 	q.pieces = append(q.pieces, piece{})
 	copy(q.pieces[at+1:], q.pieces[at:])
-	q.pieces[at] = piece{f.Offset, bytes.Clone(f.Payload)}
+	q.pieces[at] = piece{f.Offset, data}
 	q.received += len(f.Payload)
 	q.ecn |= 1 << (f.ECN & 3)
 	if f.Offset == 0 {
-		q.header = bytes.Clone(f.Header)
+		q.header = append(q.header[:0], f.Header...)
 	}
 	if !f.More {
 		q.total = f.Offset + len(f.Payload)
@@ -253,19 +262,19 @@ func (r *Reassembler) makeRoom(q *queue, n int) bool {
 
 // condemn frees what q holds and keeps its key until the deadline.
 func (r *Reassembler) condemn(q *queue) {
-	r.bytes -= q.held()
-	q.condemned, q.pieces, q.header, q.received = true, nil, nil, 0
+	r.bytes -= q.bytes
+	r.spare.takePieces(q)
+	q.condemned, q.header, q.received, q.bytes = true, q.header[:0], 0, 0
 }
-
-func (q *queue) held() int { return q.received + len(q.pieces)*pieceOverhead + len(q.header) }
 
 func (r *Reassembler) evict(q *queue) {
 	r.stats.Evicted++
 	r.remove(q)
+	r.spare.take(q)
 }
 
 func (r *Reassembler) remove(q *queue) {
-	r.bytes -= q.held()
+	r.bytes -= q.bytes
 	delete(r.open, q.key)
 	for i := range r.order {
 		if r.order[i] == q {
@@ -281,13 +290,16 @@ func (r *Reassembler) complete(q *queue) (*Datagram, Result) {
 	r.remove(q)
 	ecn, ok := combineECN(q.ecn)
 	if !ok {
+		r.spare.take(q)
 		return nil, MixedECN
 	}
 	r.scratch = r.scratch[:0]
 	for _, p := range q.pieces {
 		r.scratch = append(r.scratch, p.data...)
 	}
-	r.done = Datagram{Header: q.header, Payload: r.scratch, ECN: ecn}
+	r.header = append(r.header[:0], q.header...)
+	r.spare.take(q)
+	r.done = Datagram{Header: r.header, Payload: r.scratch, ECN: ecn}
 	return &r.done, Complete
 }
 
@@ -313,16 +325,22 @@ func (r *Reassembler) expire(now timer.Instant) {
 	for len(r.order) > 0 && r.order[0].deadline <= now {
 		q := r.order[0]
 		r.remove(q)
-		if q.condemned {
-			continue
-		}
-		r.stats.TimedOut++
-		if r.timedOut != nil && len(q.pieces) > 0 && q.pieces[0].offset == 0 {
-			r.timedOut(q.header, q.pieces[0].data)
-		}
+		r.timeOut(q)
+		r.spare.take(q)
 	}
 	if len(r.order) > 0 {
 		r.timers.ArmEarlier(&r.timer, r.order[0].deadline)
+	}
+}
+
+// timeOut tells of a datagram that has run out of time, unless it was condemned.
+func (r *Reassembler) timeOut(q *queue) {
+	if q.condemned {
+		return
+	}
+	r.stats.TimedOut++
+	if r.timedOut != nil && len(q.pieces) > 0 && q.pieces[0].offset == 0 {
+		r.timedOut(q.header, q.pieces[0].data)
 	}
 }
 

@@ -195,6 +195,41 @@ func TestOldestGivesWay(t *testing.T) {
 	}
 }
 
+// TestBytesGiveWayToNewerDatagrams fills the memory with datagrams of few
+// fragments: the oldest go, and nothing else does.
+func TestBytesGiveWayToNewerDatagrams(t *testing.T) {
+	var timers timer.Queue
+	f := cut(pattern(2960), 0, 1480)
+	r := New(Limits{Bytes: 3 * cost(f)}, 30*time.Second, &timers, nil)
+	key := func(i int) Key { k := testKey; k.ID = uint32(i); return k }
+	for i := range 5 {
+		if _, got := r.Add(timer.Instant(i), key(i), f); got != Held {
+			t.Fatalf("fragment %d: %d", i, got)
+		}
+	}
+	if n, held := r.Held(); n != 3 || held != 3*cost(f) || r.Stats().Evicted != 2 {
+		t.Fatalf("%d datagrams, %d bytes, %+v", n, held, r.Stats())
+	}
+	if _, got := r.Add(9, key(2), cut(pattern(2960), 1480, 2960)); got != Complete {
+		t.Fatalf("the oldest that is left, for which another gave way: %d", got)
+	}
+}
+
+// A datagram that alone takes all the memory there is, is given up.
+func TestDatagramLargerThanTheMemoryIsCondemned(t *testing.T) {
+	var timers timer.Queue
+	b := pattern(4440)
+	r := New(Limits{Bytes: 2 * cost(cut(b, 0, 1480))}, 30*time.Second, &timers, nil)
+	for i, want := range []Result{Held, Held, TooMany} {
+		if _, got := r.Add(0, testKey, cut(b, 1480*i, 1480*i+1480)); got != want {
+			t.Fatalf("fragment %d: %d, want %d", i, got, want)
+		}
+	}
+	if n, held := r.Held(); n != 1 || held != 0 {
+		t.Fatalf("%d datagrams, %d bytes: what was held is not freed", n, held)
+	}
+}
+
 func TestECNOfFragmentsIsCombined(t *testing.T) {
 	cases := []struct {
 		first, second, want uint8
