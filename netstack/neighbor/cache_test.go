@@ -200,6 +200,21 @@ func TestEntryGoesStaleAndIsProbedOnUse(t *testing.T) {
 	expect(t, w, "")
 }
 
+// A station that answers a probe from another address is believed: it was asked.
+func TestProbeIsAnsweredFromAnotherStation(t *testing.T) {
+	c, w, _ := newCache(Limits{})
+	c.Heard(0, host, mac1)
+	expectMAC(t, c, 0, mac1, true) // and is probed
+	gen := c.Generation()
+	c.Answered(0, host, mac2)
+	if c.Generation() == gen {
+		t.Fatal("who keeps an answer does not learn that it is wrong")
+	}
+	w.took()
+	expectMAC(t, c, second(1), mac2, true)
+	expect(t, w, "")
+}
+
 func TestHeardMakesAnEntryThatIsUsedAtOnceAndVerified(t *testing.T) {
 	c, w, _ := newCache(Limits{})
 	c.Heard(0, host, mac1)
