@@ -3,11 +3,18 @@ package portfwd
 import (
 	"io"
 	"net"
+	"net/netip"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"sbxnet/netstack/frame"
+	"sbxnet/netstack/header"
+	"sbxnet/netstack/seq"
 )
 
 // deafListener listens on the host and answers no SYN any more, because its
@@ -36,25 +43,73 @@ func deafListener(t *testing.T) net.Addr {
 	}
 }
 
-func TestSlowConnectsDoNotDelayOthers(t *testing.T) {
+// openFromNowhere gives the forwarder n SYNs to one place, from as many ports,
+// as if the sandbox had sent them: no socket there keeps account of them.
+func (w *world) openFromNowhere(n int, to netip.AddrPort) {
+	src := netip.MustParseAddr(sandbox4)
+	s := w.fwd.shards[0]
+	for from := 0; from < n; from += 500 { // not all in one turn
+		s.call(func() {
+			for i := from; i < min(from+500, n); i++ {
+				b := make([]byte, 14+20+20)
+				header.PutEthernet(b, header.EthernetFields{Destination: ourMAC, Source: guestMAC, Type: header.EtherTypeIPv4})
+				header.PutIPv4(b[14:], header.IPv4Fields{Source: src, Destination: to.Addr(), Protocol: header.ProtocolTCP, TTL: 64, PayloadLen: 20})
+				header.PutTCP(b[34:], header.TCPFields{SourcePort: uint16(10000 + i), DestinationPort: to.Port(),
+					Seq: seq.Value(i), Flags: header.SYN, Window: 1000})
+				header.TCP(b[34:]).SetPartialChecksum(src, to.Addr(), 0)
+				s.stack.Input(b, frame.Offload{NeedsChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, s.loop.Now())
+			}
+		})
+	}
+}
+
+// connectTime is the middle of several.
+func (w *world) connectTime() time.Duration {
+	var took []time.Duration
+	for range 9 {
+		start := time.Now()
+		w.connect(outside4)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+func TestTenThousandSlowConnectsDelayNobody(t *testing.T) {
+	const n = 10_000
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files); files.Max < n+1000 {
+		t.Skipf("this machine allows %d open files, and a connect is one", files.Max)
+	}
 	w := newWorld(t)
-	deaf := deafListener(t)
-	const n = 200
-	for range n {
-		fd := w.rawSocket(t)
-		unix.SetNonblock(fd, true)
-		if err := connectRaw(fd, deaf); err != unix.EINPROGRESS {
-			t.Fatalf("connect: %v, want it in progress", err)
-		}
+	deaf := deafListener(t).(*net.TCPAddr).AddrPort()
+	before := w.connectTime()
+	empty := heapInUse()
+	w.openFromNowhere(n, netip.AddrPortFrom(deaf.Addr().Unmap(), deaf.Port()))
+	st := w.fwd.Stats()
+	if held := st.Stacks[0].TCP.Held; held != n {
+		t.Fatalf("%d connects in flight, want %d: %+v", held, n, st.TCP)
 	}
-	for w.fwd.Stats().TCP.Open < n {
-		time.Sleep(time.Millisecond)
+	if each := (heapInUse() - empty) / n; each > 8<<10 {
+		t.Errorf("a connect in flight takes %d bytes", each)
 	}
-	start := time.Now()
-	w.connect(outside4)
-	if took := time.Since(start); took > 500*time.Millisecond {
-		t.Errorf("behind %d slow connects, one takes %v", n, took)
+	after := w.connectTime()
+	t.Logf("a connect takes %v, behind %d slow ones %v", before, n, after)
+	if after > before+100*time.Millisecond {
+		t.Errorf("a connect takes %v, behind %d slow ones %v", before, n, after)
 	}
+	w.age(120 * time.Second)
+	if st := w.fwd.Stats(); st.TCP.Idle != n || st.Stacks[0].TCP.Held != 0 {
+		t.Errorf("%+v, %d held: not all were given up in the end", st.TCP, st.Stacks[0].TCP.Held)
+	}
+}
+
+// heapInUse is in bytes, after collection.
+func heapInUse() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 func TestConnectionsPastTheLimitAreRefused(t *testing.T) {
