@@ -78,6 +78,18 @@ func TestEveryOrderOfFiveSegments(t *testing.T) {
 	}
 }
 
+// TestOverlapWithWhatWasReceived delivers a segment over the left edge of the
+// window by every length: what is old is trimmed, not the segment dropped.
+func TestOverlapWithWhatWasReceived(t *testing.T) {
+	for from := 1; from <= 100; from++ {
+		script := opened + "+0 < . 1:101 ack 1\n+0 > . 1 ack 101\n"
+		script += fmt.Sprintf("+0 < . %d:%d ack 1\n+0 > . 1 ack 201\n+0 read-all 200\n", from, 201)
+		if err := Run(script); err != nil {
+			t.Fatalf("from %d: %v", from, err)
+		}
+	}
+}
+
 func permute(a []int, k int, f func([]int)) {
 	if k == len(a) {
 		f(a)
