@@ -116,14 +116,7 @@ func TestHalfClosedConnectionEndsAfterAMinuteOfSilence(t *testing.T) {
 func TestConnectionWithDataUnderWayIsNotIdle(t *testing.T) {
 	w := newWorld(t)
 	near, far := w.connect(outside4)
-	sent, in, chunk := int64(0), stream(1<<30, 5), make([]byte, 64<<10)
-	for w.held() == 0 { // far does not read: until the host's buffers are full
-		io.ReadFull(in, chunk)
-		if _, err := near.Write(chunk); err != nil {
-			t.Fatal(err)
-		}
-		sent += int64(len(chunk))
-	}
+	sent := w.fill(t, near, 5) // far does not read
 	near.(*net.TCPConn).CloseWrite()
 	w.age(24 * time.Hour)
 	w.age(10 * 24 * time.Hour)

@@ -222,14 +222,7 @@ func (w *world) held() (n int) {
 func TestWhatIsHeldForASlowReaderOutlivesBothHalfCloses(t *testing.T) {
 	w := newWorld(t)
 	near, far := w.connect(outside4)
-	sent, in, chunk := int64(0), stream(1<<30, 3), make([]byte, 64<<10)
-	for w.held() == 0 { // until the host's buffers are full
-		io.ReadFull(in, chunk)
-		if _, err := near.Write(chunk); err != nil {
-			t.Fatal(err)
-		}
-		sent += int64(len(chunk))
-	}
+	sent := w.fill(t, near, 3) // far does not read
 	near.(*net.TCPConn).CloseWrite()
 	time.Sleep(50 * time.Millisecond) // for the end of the stream to arrive behind it
 	far.(*net.TCPConn).CloseWrite()
