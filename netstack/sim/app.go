@@ -264,7 +264,7 @@ func (a *app) Closed(c *tcp.Conn, err error) {
 	case a.c.broken():
 		return
 	case errors.Is(err, tcp.ErrTimeout) || errors.Is(err, tcp.ErrUnreachable):
-		if a.c.flow.drops() < timeoutDrops && a.w.loose < timeoutDrops {
+		if max(a.c.flow.drops(), a.c.flow.half[a.which].missed) < timeoutDrops && a.w.loose < timeoutDrops {
 			a.w.fail("conn %v stack %d: %v with %d frames lost since progress", a.c.flow.key, a.which, err, a.c.flow.drops())
 		}
 		a.broke = true

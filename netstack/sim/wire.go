@@ -20,8 +20,10 @@ type flow struct {
 
 // lost notes that the path has taken a frame: either side may have to wait for it.
 func (f *flow) lost() {
-	f.half[0].drops++
-	f.half[1].drops++
+	for i := range f.half {
+		f.half[i].drops++
+		f.half[i].missed++
+	}
 }
 
 // drops is how many frames the path has taken since both sides last heard of
@@ -52,6 +54,7 @@ type half struct {
 	gotTS    uint32    // the timestamp delivered to it last
 
 	settled bool   // nothing that it sent waits for an acknowledgement
+	missed  int    // frames the path has taken since anything was delivered to it
 	drops   int    // frames the path has taken since it last heard an acknowledgement of something new
 	last    []byte // the last frame it sent, for ICMP errors to quote
 }
@@ -202,6 +205,7 @@ func (h *half) window(p *tcpPacket, peer *half) uint32 {
 // reports whether it acknowledges something new.
 func (f *flow) delivered(i int, p *tcpPacket) (progress bool) {
 	h, peer := &f.half[i], &f.half[1-i]
+	h.missed = 0
 	if p.tcp.Flags().Has(header.RST) {
 		return false
 	}
