@@ -244,3 +244,11 @@ func TestLinkLocalNetworkAsTheSandboxsOwn(t *testing.T) {
 	l.in(udp("169.254.7.100:1", "9.9.9.9:53", "x"), udp("169.254.8.100:1", "9.9.9.9:53", "x"))
 	l.told("udp 169.254.7.100:1 > 9.9.9.9:53 1")
 }
+
+// What hosts say about groups that they join is for routers of multicast.
+func TestGroupReportsOfIPv4AreTolerated(t *testing.T) {
+	report := packetOf(ip("10.0.2.100"), ip("224.0.0.22"), header.ProtocolIGMP, make([]byte, 16))
+	dropped(t, report, func(d *Drops) uint64 { return d.Group })
+	toUs := packetOf(ip("10.0.2.100"), ip("10.0.2.2"), header.ProtocolIGMP, make([]byte, 16))
+	dropped(t, toUs, func(d *Drops) uint64 { return d.ICMPIgnored })
+}

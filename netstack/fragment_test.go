@@ -192,3 +192,25 @@ func TestNeighborDiscoveryInFragmentsIsIgnored(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+// An identification tells fragments apart. Where there can be none it is 0, as
+// a number that counts tells strangers how much is sent (RFC 6864 §4.1).
+func TestIdentificationIsZeroWhereNobodyMayFragment(t *testing.T) {
+	l := newLab(t, nil)
+	l.SendUDP(port("9.9.9.9:53"), port("10.0.2.100:4000"), []byte("x"), 0)
+	l.in(echo("10.0.2.100", "10.0.2.2", "x"))
+	l.in(ttl(1, udp("10.0.2.100:4000", "9.9.9.9:33434", "probe")))
+	if _, err := l.TCP().Dial(port("10.0.2.2:0"), port("10.0.2.100:80"), nil); err != nil {
+		t.Fatal(err)
+	}
+	l.Flush()
+	frames := l.out()
+	if len(frames) != 4 {
+		t.Fatalf("%d frames", len(frames))
+	}
+	for _, f := range frames {
+		if h, _, ok := header.ParseIPv4(f[14:]); !ok || !h.DontFragment() || h.ID() != 0 {
+			t.Errorf("%s: DF %v, ID %d", describe(f), h.DontFragment(), h.ID())
+		}
+	}
+}
