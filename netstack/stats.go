@@ -24,6 +24,7 @@ type Stats struct {
 	Reassembly4, Reassembly6      reassembly.Stats
 	TCP                           tcp.Stats
 	ReassemblyBytes, NeighborsNow int // now
+	LoopbackFlows                 int // now: remembered flows to 127.0.0.0/8 in the sandbox
 }
 
 // Drops counts packets that went no further, by cause.
@@ -64,6 +65,7 @@ func (s *Stack) Stats() Stats {
 	_, bytes6 := s.reassembly6.Held()
 	st.ReassemblyBytes = bytes4 + bytes6
 	st.NeighborsNow = s.arp.Len() + s.nd.Len()
+	st.LoopbackFlows = len(s.loopback.young) + len(s.loopback.old)
 	st.TCP = s.tcp.Stats()
 	return st
 }

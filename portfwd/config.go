@@ -61,13 +61,6 @@ type Addresses struct {
 
 func (a Addresses) enabled() bool { return a.Sandbox.IsValid() }
 
-// Limits bounds flows for each shard. Zero fields take defaults.
-type Limits struct {
-	TCP  int // connections relayed or being connected; default 65536
-	UDP  int // UDP flows; default 16384
-	Echo int // echo flows; default 1024
-}
-
 // Timeouts are idle times. Zero fields take defaults, those of nf_conntrack
 // (nf_conntrack_proto_tcp.c, _udp.c, _icmp.c). Those of TCP count from the last
 // payload that moved, either way, and do not run while there is payload, or an
@@ -98,9 +91,7 @@ func (c *Config) setDefaults() {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&c.Limits.TCP, 65536)
-	setDefault(&c.Limits.UDP, 16384)
-	setDefault(&c.Limits.Echo, 1024)
+	c.Limits.setDefaults()
 	setDefault(&c.Timeouts.TCPConnect, 120*time.Second)
 	setDefault(&c.Timeouts.TCPEstablished, 5*24*time.Hour)
 	setDefault(&c.Timeouts.TCPFinWait, 120*time.Second)
@@ -161,10 +152,9 @@ func (c *Config) stack(seed [32]byte) netstack.Config {
 		Seed:         seed,
 		TCP: tcp.Config{
 			SendBuffer: c.SendBuffer, ReceiveBuffer: c.ReceiveBuffer, Congestion: c.Congestion,
-			// More than ours, so that it is ours that is reached, and refuses,
-			// and some are left for the name server.
-			Limits: tcp.Limits{Connections: c.Limits.TCP + 1024, Held: c.Limits.TCP + 1024},
+			Limits: c.Limits.Engine,
 		},
+		Limits: c.Limits.Stack,
 	}
 	for _, a := range []Addresses{c.IPv4, c.IPv6} {
 		if !a.enabled() {

@@ -37,8 +37,9 @@
 //
 // A UDP flow is a pair of endpoints and a host socket: one of its own,
 // connected, for outbound flows; the published one for flows from outside. An
-// echo flow is an identifier and a ping socket. Both end by being idle, with
-// nf_conntrack's times, or as the longest idle when there are too many.
+// echo flow is an identifier and a ping socket. Both end by being idle, or as the
+// longest idle when there are too many. A relay ends by being idle, too. All
+// idle times are nf_conntrack's, and [Timeouts] adjusts them.
 //
 // The TTL of a datagram, an echo request or a SYN goes out less one, and a
 // router's time exceeded comes back from the host socket's error queue: the
@@ -54,10 +55,12 @@
 //
 // # Bounds
 //
-// [Limits] names the number of flows of each kind. Running out of flows or of
-// file descriptors refuses what is new and leaves the rest alone. All memory
-// per flow is bounded: TCP by the connection's buffers, UDP by nothing being
-// held but one datagram of a flow whose target is not known yet.
+// [Limits] names what one shard may hold, docs/limits.md everything else, with
+// what happens at each bound and the statistic that shows it. Running out of
+// flows or of file descriptors refuses what is new and leaves the rest alone;
+// datagram and echo flows make room by ending the longest idle. All memory per
+// flow is bounded: TCP by the connection's buffers, UDP by nothing being held
+// but one datagram of a flow whose target is not known yet.
 //
 // # What cannot be
 //

@@ -20,15 +20,9 @@ import (
 // (tun_flow_update in drivers/net/tun.c), so after the first frames a flow
 // arrives where it belongs. The others are copied to their shard.
 
-// Bounds of what waits to be handed over to one shard.
-const (
-	handoverFrames    = 512
-	handoverBytes     = 2 << 20
-	handoverDatagrams = 256
-)
-
-// inbox holds frames that arrived on other shards.
+// inbox holds frames that arrived on other shards, within limits.
 type inbox struct {
+	limits  *Limits
 	waiting atomic.Bool
 
 	mu     sync.Mutex
@@ -50,7 +44,7 @@ func (b *inbox) put(data []byte, off frame.Offload) (ok, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(b.frames)
-	if n == handoverFrames || b.bytes+len(data) > handoverBytes {
+	if n >= b.limits.HandoverFrames || b.bytes+len(data) > b.limits.HandoverBytes {
 		return false, false
 	}
 	b.frames = slices.Grow(b.frames, 1)[:n+1]
@@ -65,7 +59,7 @@ func (b *inbox) put(data []byte, off frame.Offload) (ok, first bool) {
 func (b *inbox) take() []handedFrame {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes > handoverBytes/4 {
+	if b.bytes > b.limits.HandoverBytes/4 {
 		b.taken = nil // a burst; its memory is not kept
 	}
 	b.frames, b.taken = b.taken[:0], b.frames
@@ -201,7 +195,7 @@ func (s *shard) handOverDatagram(d *netstack.Datagram) bool {
 		return false
 	}
 	to := s.shards[owner]
-	if to.inbox.datagrams.Add(1) > handoverDatagrams {
+	if int(to.inbox.datagrams.Add(1)) > s.cfg.Limits.HandoverDatagrams {
 		to.inbox.datagrams.Add(-1)
 		s.counters.handoverLost++
 		return true

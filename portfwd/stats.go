@@ -9,7 +9,7 @@ import (
 type counters struct {
 	tcpOutbound, tcpPublished, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
 	toHost, toGuest                                                                     uint64
-	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted                         uint64
+	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted, udpNotHeld             uint64
 	datagramsToHost, datagramsToGuest, datagramsLost                                    uint64
 	echoes, echoDenied, echoFailed, echoEvicted                                         uint64
 	handedOver, handoverLost                                                            uint64
@@ -47,7 +47,9 @@ type UDPStats struct {
 	Open                                int // now
 	Outbound, Published                 uint64
 	Denied, Failed                      uint64
-	Evicted                             uint64 // ended early by Limits.UDP
+	Evicted                             uint64 // ended early by Limits.UDP, or for a descriptor
+	HeldBytes                           int    // now: see Limits.HeldBytes
+	NotHeld                             uint64 // datagrams that a next target would not get, for want of room
 	DatagramsToHost, DatagramsToSandbox uint64 // trains that came joined count once towards the sandbox
 	Lost                                uint64 // that the host's sockets did not take
 }
@@ -79,6 +81,8 @@ func (s *Stats) add(sh *shard) {
 	s.UDP.Denied += c.udpDenied
 	s.UDP.Failed += c.udpFailed
 	s.UDP.Evicted += c.udpEvicted
+	s.UDP.HeldBytes += sh.udp.held
+	s.UDP.NotHeld += c.udpNotHeld
 	s.UDP.DatagramsToHost += c.datagramsToHost
 	s.UDP.DatagramsToSandbox += c.datagramsToGuest
 	s.UDP.Lost += c.datagramsLost
