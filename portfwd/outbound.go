@@ -49,7 +49,12 @@ func (r *relay) connected() {
 	if !r.writable {
 		return
 	}
-	if errno := hostsock.PendingError(r.fd); errno != 0 {
+	errno := hostsock.PendingError(r.fd)
+	if errno == unix.ECONNRESET {
+		// Unlike a refusal this comes after the handshake: so it shall there.
+		r.resetOnOpen, errno = true, 0
+	}
+	if errno != 0 {
 		report, exceeded := r.ranOutOfHops()
 		r.connecting = false
 		r.closeHost(hostsock.Close)

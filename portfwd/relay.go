@@ -33,6 +33,7 @@ type relay struct {
 
 	readable, writable bool // until EAGAIN
 	hung               bool // an end of stream or error waits behind the data
+	resetOnOpen        bool // the host's peer has reset before both handshakes were done
 	queued             bool // on the ready list
 	noRoom             bool // the send buffer is full: Writable will tell
 	hostEOF, guestEOF  bool // the ends of stream that were passed on
@@ -104,6 +105,10 @@ func (r *relay) work() (again bool) {
 // start begins to relay: both handshakes are done.
 func (r *relay) start() {
 	r.open = true
+	if r.resetOnOpen {
+		r.hostFailed(unix.ECONNRESET)
+		return
+	}
 	r.watch()
 	r.conn.SetKeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount)
 	r.wake()

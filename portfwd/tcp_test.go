@@ -193,6 +193,54 @@ func TestResetsCrossBothWays(t *testing.T) {
 	}
 }
 
+// A peer that accepts and resets at once may have done so before the forwarder
+// has looked whether connect is done. That is no refusal: the handshake was.
+func TestResetRightAfterTheHandshakeIsNoRefusal(t *testing.T) {
+	w := newWorld(t)
+	l := hostListen(t, outside4)
+	reset := make(chan struct{}, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+			reset <- struct{}{}
+		}
+	}()
+	shard := w.fwd.shards[0]
+	for i := range 20 {
+		// The shard connects, and then sleeps until the reset is there; or it
+		// sleeps too early, and has missed this chance.
+		release := make(chan struct{})
+		hold := time.AfterFunc(time.Duration(i)*100*time.Microsecond, func() {
+			shard.loop.Post(func() {
+				select {
+				case <-release:
+				case <-time.After(20 * time.Millisecond):
+				}
+			})
+		})
+		go func() {
+			<-reset
+			time.Sleep(5 * time.Millisecond)
+			close(release)
+		}()
+		c, err := w.dial("tcp", l.Addr().String())
+		if err == nil {
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			_, err = c.Read(make([]byte, 1))
+			c.Close()
+		}
+		hold.Stop()
+		if !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%v, want connection reset", err)
+		}
+	}
+}
+
 func TestSlowReaderHoldsTheWriterBack(t *testing.T) {
 	w := newWorld(t)
 	for i := range 2 {
