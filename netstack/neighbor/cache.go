@@ -85,7 +85,7 @@ type Stats struct {
 	HeldDropped  uint64 // frames that found no room to wait, or waited in vain
 }
 
-// New returns an empty cache.
+// New returns an empty cache. timers is the owner's to run, and may be shared.
 func New(limits Limits, link Link, timers *timer.Queue) *Cache {
 	setDefault(&limits.Entries, DefaultEntries)
 	setDefault(&limits.HeldFrames, DefaultHeldFrames)
@@ -109,7 +109,8 @@ func (c *Cache) Stats() Stats { return c.stats }
 // Len is the number of entries, static ones included.
 func (c *Cache) Len() int { return len(c.entries) }
 
-// AddStatic makes an entry that never expires and that no message changes.
+// AddStatic makes an entry that never expires, that no message changes, and that
+// does not count against Limits.Entries.
 func (c *Cache) AddStatic(addr netip.Addr, mac header.MAC) {
 	c.remove(addr)
 	c.entries[addr] = &entry{addr: addr, mac: mac, state: static}

@@ -30,6 +30,14 @@
 // socket's lock, and calls on the stack are made with it held; that is safe
 // because the stack never calls back from within a call.
 //
+// # Errors
+//
+// Errors are those of package net, so that programs written for it understand
+// them: a *[net.OpError] with the addresses, around the system's number and the
+// call that would have reported it, such as connect: ECONNREFUSED, or around
+// net.ErrClosed, os.ErrDeadlineExceeded, a *[net.AddrError], or the error of the
+// context that ended a dial. The end of a stream is a bare io.EOF.
+//
 // # What it never does
 //
 // It resolves no names: addresses are literals. It is not made for the packet

@@ -14,21 +14,26 @@ import (
 type Handler interface {
 	// Established is called once when the handshake is done, in either role.
 	Established(c *Conn)
-	// Data offers in-order payload, lying in the received frame, and returns how
-	// many bytes were taken. The rest is buffered and fetched with Peek and
-	// Consume; Data is not called again until that buffer is empty.
+	// Data offers in-order payload and returns how many bytes, from the front,
+	// were taken. p lies in the received frame or in the buffer, and is good for
+	// the call only. The rest is buffered and fetched with Peek and Consume; Data
+	// is not called again until that buffer is empty.
 	Data(c *Conn, p []byte) int
 	// EOF is called once, when the peer has closed its side and all its data has
 	// been taken.
 	EOF(c *Conn)
-	// Writable is called when there is room again after Reserve fell short.
+	// Writable is called when there is room again after Reserve fell short: 64 KiB,
+	// or half of a smaller buffer.
 	Writable(c *Conn)
-	// Closed is the last call: nil after an orderly close, else why. It is not
-	// called for a held connection that Refuse turned down.
+	// Closed is the last call: nil after an orderly close, else ErrReset,
+	// ErrRefused, ErrTimeout, ErrUnreachable or ErrAborted. The connection and its
+	// buffers are gone by then. It is not called for a held connection that
+	// Refuse turned down.
 	Closed(c *Conn, err error)
 }
 
-// Conn is one connection.
+// Conn is one connection. Its methods are for the engine's owner, and good in
+// every state: what makes no sense any more does nothing.
 type Conn struct {
 	engine    *Engine
 	handler   Handler
@@ -154,7 +159,8 @@ func (c *Conn) Reserve(n int, bufs [][]byte) [][]byte {
 	return bufs
 }
 
-// Commit queues the first n bytes that were reserved; Flush sends them.
+// Commit queues the first n bytes that were reserved, n no more than that; Flush
+// sends them. They stay in place until the peer has acknowledged them.
 func (c *Conn) Commit(n int) {
 	c.buf.commit(&c.engine.pool, n)
 	c.markDirty()
@@ -183,7 +189,8 @@ func (c *Conn) Write(p []byte) int {
 // until the next call of Consume or on the engine.
 func (c *Conn) Peek(bufs [][]byte) [][]byte { return c.in.peek(c.dataEnd(), bufs) }
 
-// Consume drops n bytes of buffered data, which opens the window.
+// Consume drops n bytes of buffered data, or all if there are fewer, which opens
+// the window.
 func (c *Conn) Consume(n int) {
 	n = min(n, c.Buffered())
 	if n <= 0 {
@@ -305,7 +312,8 @@ func (c *Conn) LocalAddr() netip.AddrPort { return c.route.Local }
 // RemoteAddr is the sandbox's end.
 func (c *Conn) RemoteAddr() netip.AddrPort { return c.route.Remote }
 
-// Unacked is the number of queued bytes the peer has not acknowledged.
+// Unacked is the number of bytes committed that the peer has not acknowledged,
+// sent or not.
 func (c *Conn) Unacked() int { return c.buf.len }
 
 // SendSpace is the number of bytes Reserve could give.
@@ -317,7 +325,8 @@ func (c *Conn) SendSpace() int {
 }
 
 // SetKeepAlive probes a peer that has been silent for idle, every interval, and
-// gives up after count probes; idle 0 turns it off.
+// gives up with ErrTimeout after count probes without an answer; idle 0 turns it
+// off. The interval is a second at least, count 1.
 func (c *Conn) SetKeepAlive(idle, interval time.Duration, count int) {
 	c.keepAlive = keepAlive{idle: idle, interval: max(interval, time.Second), max: max(count, 1)}
 	c.armKeepAlive()

@@ -46,7 +46,8 @@ type Engine struct {
 }
 
 // NewEngine returns an engine that sends through out and keeps its timers in
-// timers, which the owner runs. An unknown congestion control means CUBIC.
+// timers, which the owner runs and may share. An unknown congestion control
+// means CUBIC.
 func NewEngine(cfg Config, out Output, timers *timer.Queue) *Engine {
 	cfg.setDefaults()
 	e := &Engine{
@@ -68,8 +69,9 @@ func NewEngine(cfg Config, out Output, timers *timer.Queue) *Engine {
 // SetNow sets the clock that all calls use until the next SetNow or Input.
 func (e *Engine) SetNow(now timer.Instant) { e.now = now }
 
-// Input processes one segment. Answers are appended to the batch by Flush, but
-// for those that belong to no connection.
+// Input processes one segment, and sets the clock to p.Now. Answers are appended
+// to the batch by Flush, but for those that belong to no connection. p and its
+// bytes are the caller's again when Input returns.
 func (e *Engine) Input(p *Packet) {
 	e.now = p.Now
 	e.stats.SegmentsIn++
@@ -222,7 +224,8 @@ func (e *Engine) Reclaim() { e.pool.reclaim() }
 func (e *Engine) SetOpenHandler(f func(c *Conn)) { e.onOpen = f }
 
 // Dial opens a connection from local, any address and, unless 0, port, to
-// remote. The SYN goes out with the next Flush.
+// remote. The SYN goes out with the next Flush; h hears of all that follows. It
+// fails with ErrAddress, ErrTooMany, ErrNoPorts or ErrInUse.
 func (e *Engine) Dial(local, remote netip.AddrPort, h Handler) (*Conn, error) {
 	local, remote = unmap(local), unmap(remote)
 	if !local.Addr().IsValid() || !remote.IsValid() || remote.Port() == 0 ||

@@ -2,17 +2,21 @@ package tcp
 
 import "errors"
 
-// What [Handler.Closed] is told, and what Listen and Dial return.
+// What [Handler.Closed] is told, never wrapped.
 var (
-	ErrReset       = errors.New("connection reset by peer")
-	ErrRefused     = errors.New("connection refused")
-	ErrTimeout     = errors.New("connection timed out")
-	ErrUnreachable = errors.New("no route to host")
-	ErrAborted     = errors.New("connection aborted")
-	ErrInUse       = errors.New("address already in use")
-	ErrNoPorts     = errors.New("no free local port")
-	ErrTooMany     = errors.New("too many connections")
-	ErrAddress     = errors.New("invalid address")
+	ErrReset       = errors.New("connection reset by peer") // an RST that was in sequence
+	ErrRefused     = errors.New("connection refused")       // an RST or ICMP error in answer to our SYN, or an RST to our SYN-ACK
+	ErrTimeout     = errors.New("connection timed out")     // retransmissions, probes or keep-alives without an answer
+	ErrUnreachable = errors.New("no route to host")         // the same, and ICMP errors said why
+	ErrAborted     = errors.New("connection aborted")       // by this side: Abort, Close with unread data, Listener.Close
+)
+
+// What [Engine.Listen] and [Engine.Dial] return, never wrapped.
+var (
+	ErrInUse   = errors.New("address already in use") // by a listener, or a connection between the same ends
+	ErrNoPorts = errors.New("no free local port")     // to the remote end
+	ErrTooMany = errors.New("too many connections")   // Limits.Connections
+	ErrAddress = errors.New("invalid address")        // or port 0, or ends of different families
 )
 
 // Refusal says how an attempt to connect is turned down, or why the network

@@ -12,8 +12,8 @@ import (
 type Config struct {
 	MTU           int                // of the link's IP layer, in bytes; default 1500
 	Caps          frame.Capabilities // what the link does for us
-	SendBuffer    int                // most bytes queued or unacknowledged per connection; default 1 MiB
-	ReceiveBuffer int                // most bytes buffered per connection, and the widest window; default 1 MiB
+	SendBuffer    int                // most bytes queued or unacknowledged per connection, 4 KiB … 512 MiB; default 1 MiB
+	ReceiveBuffer int                // most bytes buffered per connection, and the widest window, in the same bounds; default 1 MiB
 	Congestion    string             // "cubic" (default) or "newreno"
 	ECN           bool               // ask for ECN in our own SYNs; a peer that asks gets it in any case (RFC 3168 §6.1.1)
 	Limits        Limits

@@ -25,7 +25,8 @@ type Listener struct {
 }
 
 // Listen takes connections to local, whose address may be unspecified: all
-// addresses of its family.
+// addresses of its family. A backlog below 0 counts as 0. It fails with
+// ErrAddress or ErrInUse.
 func (e *Engine) Listen(local netip.AddrPort, backlog int) (*Listener, error) {
 	local = unmap(local)
 	if !local.IsValid() || local.Port() == 0 {
@@ -58,8 +59,9 @@ func (e *Engine) findListener(local netip.AddrPort) *Listener {
 // Addr is what the listener listens on.
 func (l *Listener) Addr() netip.AddrPort { return l.local }
 
-// Accept takes the oldest established connection off the accept queue. Its
-// handler is set with [Conn.SetHandler].
+// Accept takes the oldest established connection off the accept queue, and
+// reports whether there was one. Its handler is set with [Conn.SetHandler]; what
+// arrives until then is buffered.
 func (l *Listener) Accept() (*Conn, bool) {
 	if len(l.queue) == 0 {
 		return nil, false
