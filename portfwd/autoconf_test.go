@@ -151,6 +151,12 @@ func (w *world) checkConfigured(gateway, resolver, outside, wantSource string) {
 	if got, err := r.LookupHost(ctx, "host.sbxnet.internal"); err != nil || len(got) == 0 {
 		w.t.Errorf("names do not resolve: %v, %v", got, err)
 	}
+	// A client that has set an IPv6 address does not wait until it is good for a
+	// source, and its kernel would take the link-local one.
+	var err error
+	if w.sandbox.do(func() { err = awaitAddress(wantSource) }); err != nil {
+		w.t.Fatal(err)
+	}
 	l := hostListen(w.t, outside)
 	c := w.mustDial("tcp", l.Addr().String())
 	if a, _, _ := net.SplitHostPort(c.LocalAddr().String()); a != wantSource {
@@ -215,8 +221,8 @@ exit 0
 // release.
 type dhclient struct {
 	*world
-	path, notes string
-	args        []string
+	path, notes, pid string
+	args             []string
 }
 
 func newDhclient(w *world, t *testing.T, family string) *dhclient {
@@ -230,6 +236,7 @@ func newDhclient(w *world, t *testing.T, family string) *dhclient {
 	}
 	t.Setenv("NOTES", d.notes)
 	pid := filepath.Join(dir, "pid")
+	d.pid = pid
 	t.Cleanup(func() { endDhclient(pid) })
 	d.args = []string{family, "-cf", conf, "-lf", filepath.Join(dir, "leases"), "-pf", pid,
 		"-sf", script(t, dhclientScript), "-e", "NOTES=" + d.notes}
@@ -257,6 +264,16 @@ func (d *dhclient) bind(t *testing.T) map[string]string {
 	if _, err := os.Stat(d.notes); err != nil {
 		t.Fatalf("not bound:\n%s", out)
 	}
+	// The one that goes on in the background notes its number late, and a release
+	// before that would not end it.
+	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		if b, err := os.ReadFile(d.pid); err == nil && len(b) > 0 {
+			break
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the client has not gone to the background")
+		}
+	}
 	return noted(t, d.notes)
 }
 
@@ -264,6 +281,27 @@ func (d *dhclient) release(t *testing.T) {
 	t.Helper()
 	d.mustRun(d.path, append(d.args, "-r", "tap0")...)
 	expectNoted(t, noted(t, d.notes), map[string]string{"released": "yes"})
+	d.awaitEnd(t)
+}
+
+// awaitEnd waits until no client is left. For IPv6 the one that was told to
+// release returns at once, and waits for the answer in the background.
+func (d *dhclient) awaitEnd(t *testing.T) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		some := false
+		for _, f := range lines {
+			line, _ := os.ReadFile(f)
+			some = some || strings.Contains(string(line), d.notes)
+		}
+		if !some {
+			return
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the client goes on after the release")
+		}
+	}
 }
 
 func TestDhclientConfiguresTheGuest(t *testing.T) {
