@@ -27,7 +27,9 @@ func (w *world) meddle() {
 		b = w.icmpError(c, victim)
 	}
 	if b != nil {
-		w.push(&event{at: w.now, to: w.ends[victim], frame: wireFrame{data: b}})
+		// At once: if the connection came to its end in between, a forged SYN would
+		// rightly open another.
+		w.carryOut(&event{at: w.now, to: w.ends[victim], frame: wireFrame{data: b}})
 	}
 }
 
