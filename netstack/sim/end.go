@@ -38,7 +38,7 @@ type end struct {
 	plan   StackPlan
 	batch  frame.Batch
 	offset time.Duration // of the stack's clock from the world's
-	inbox  int           // frames delivered in this step
+	inbox  int           // frames delivered in this step, and those for which an answer may have waited
 	acks   int           // bare acknowledgements emitted in this step
 }
 

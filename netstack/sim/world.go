@@ -9,6 +9,7 @@ import (
 
 	"sbxnet/netstack/frame"
 	"sbxnet/netstack/header"
+	"sbxnet/netstack/neighbor"
 	"sbxnet/netstack/timer"
 )
 
@@ -222,6 +223,10 @@ func (w *world) carryOut(v *event) {
 		}
 	}
 	v.to.inbox++
+	if v.genuine && v.flow == nil && w.s.AskNeighbors {
+		// A neighbor's answer releases the acknowledgements that waited for it.
+		v.to.inbox += neighbor.DefaultHeldFrames
+	}
 	v.to.Input(v.frame.data, v.frame.off, v.to.clock())
 	for i := range v.frame.data {
 		v.frame.data[i] = 0xdb // it is ours again, and nobody may still look
