@@ -40,7 +40,7 @@ func (c *connection) moved(w *world) {
 	c.longest = max(c.longest, now.Sub(c.progress))
 	c.progress = now
 	for i := range c.flow.half {
-		if h := &c.flow.half[i]; h.settled {
+		if h := &c.flow.half[i]; h.settled && !c.apps[i].hasUnsent() {
 			h.drops = 0 // it waits for nothing, so no timer has backed off
 		}
 	}
@@ -101,6 +101,11 @@ func (a *app) isAt(off int, b []byte) error {
 	}
 	return nil
 }
+
+// hasUnsent reports of an end that nothing sent waits for an acknowledgement from
+// whether it has more to send: then the window is closed, and persist backs off
+// (RFC 9293 §3.8.6.1) whatever the other application reads meanwhile.
+func (a *app) hasUnsent() bool { return a.conn != nil && a.conn.Unacked() > 0 }
 
 func (a *app) peer() *app { return a.c.apps[1-a.which] }
 
