@@ -13,6 +13,8 @@ type congestion interface {
 	avoid(c *Conn, n int)
 	// reduce returns the new ssthresh after a congestion event, in bytes.
 	reduce(c *Conn) int
+	// timeout is told that the event was a retransmission timeout, after reduce.
+	timeout(c *Conn)
 	// resume is told that sending goes on after idle time.
 	resume(c *Conn, idle time.Duration)
 }
@@ -134,4 +136,16 @@ func (h *hystart) newRound(c *Conn) {
 	}
 	h.started, h.roundEnd = true, c.sndNxt
 	h.last, h.cur, h.samples = h.cur, 0, 0
+}
+
+// windowAtLoss is the window that a reduction starts from, in bytes: as much of
+// it as was in use. What went out beyond it while duplicate acknowledgements
+// came in does not count (RFC 5681 §3.2 step 2), and in recovery the window is
+// ssthresh, from which PRR makes the one of the moment.
+func (c *Conn) windowAtLoss() int {
+	w := c.cwnd
+	if c.recovery == stateRecovery {
+		w = c.ssthresh
+	}
+	return min(w, max(c.outstanding(), c.mss))
 }

@@ -64,6 +64,7 @@ func TestCubicFastConvergence(t *testing.T) {
 	c := s.conn()
 	c.cubic.wMax = 300
 	c.cwnd = 200_000
+	c.sndNxt = c.sndNxt.Add(200_000) // all in flight
 	c.cc.reduce(c)
 	if c.cubic.wMax != 170 {
 		t.Fatalf("Wmax %.0f, want 200·(1+β)/2", c.cubic.wMax)
@@ -215,4 +216,84 @@ func TestSlowStartAfterALossIsNotConservative(t *testing.T) {
 	if c.cwnd != 20_000 {
 		t.Fatalf("window %d after a round trip from 10000", c.cwnd)
 	}
+}
+
+// What goes out while duplicate acknowledgements come in is beyond the window,
+// and the reduction does not start from it (RFC 5681 §3.2 step 2).
+func TestReductionDoesNotCountWhatDuplicateAcksLetOut(t *testing.T) {
+	for name, want := range map[string]int{"cubic": 7_000, "newreno": 5_000} {
+		cfg := testConfig()
+		cfg.Congestion = name
+		c := established(t, cfg, mss(1000)).conn()
+		c.cwnd = 10_000
+		c.sndNxt = c.sndNxt.Add(16_000)
+		if got := c.cc.reduce(c); got != want {
+			t.Errorf("%s: ssthresh %d from a window of 10000, want %d", name, got, want)
+		}
+	}
+}
+
+// In recovery, cwnd is what PRR lets out at the moment. A timeout there is a
+// second sign of congestion (RFC 5681 §4.3), from the first one's ssthresh.
+func TestTimeoutInRecoveryReducesFromTheThreshold(t *testing.T) {
+	for name, want := range map[string]int{"cubic": 14_000, "newreno": 10_000} {
+		cfg := testConfig()
+		cfg.Congestion = name
+		c := established(t, cfg, mss(1000)).conn()
+		c.recovery, c.recoverPoint = stateRecovery, c.sndNxt.Add(40_000)
+		c.ssthresh, c.cwnd = 20_000, 1000
+		c.sndNxt = c.sndNxt.Add(40_000)
+		c.retransmitTimeout()
+		if c.ssthresh != want || c.cwnd != c.mss {
+			t.Errorf("%s: ssthresh %d, window %d; want %d and one segment", name, c.ssthresh, c.cwnd, want)
+		}
+	}
+}
+
+// After a timeout the curve starts where slow start ends (RFC 9438 §4.8).
+func TestCubicAfterATimeoutStartsAtKZero(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	c := s.conn()
+	c.cwnd = 200_000
+	c.sndNxt = c.sndNxt.Add(200_000)
+	c.retransmitTimeout()
+	c.recovery, c.cwnd = stateOpen, c.ssthresh
+	c.cubic.beginEpoch(s.now, float64(c.cwnd)/1000)
+	if c.cubic.k != 0 || c.cubic.wMax != 140 {
+		t.Fatalf("K %.2f, Wmax %.0f segments; want 0 and 140", c.cubic.k, c.cubic.wMax)
+	}
+}
+
+// meanWindow is the mean congestion window over many losses, one after every 300
+// segments, in segments.
+func meanWindow(t *testing.T, congestion string) float64 {
+	cfg := testConfig()
+	cfg.Congestion = congestion
+	s := established(t, cfg, mss(1000))
+	c := s.conn()
+	c.cwnd, c.ssthresh, c.rtt.srtt = 20_000, 10_000, time.Millisecond
+	sum, rounds, acked := 0, 0, 0
+	for range 2000 {
+		acked += c.cwnd
+		ackWindow(s, time.Millisecond)
+		sum += c.cwnd
+		rounds++
+		if acked >= 300_000 {
+			acked = 0
+			una := c.sndNxt
+			c.sndNxt = una.Add(uint32(c.cwnd))
+			c.ssthresh = c.cc.reduce(c)
+			c.cwnd, c.sndNxt = c.ssthresh, una
+		}
+	}
+	return float64(sum) / float64(rounds) / 1000
+}
+
+// Over a short round trip CUBIC is in the Reno-friendly region (RFC 9438 §4.3).
+func TestCubicIsLevelWithRenoWhereRoundTripsAreShort(t *testing.T) {
+	cubic, reno := meanWindow(t, "cubic"), meanWindow(t, "newreno")
+	if cubic < 0.95*reno || cubic > 1.3*reno {
+		t.Fatalf("mean window %.1f segments, NewReno's is %.1f", cubic, reno)
+	}
+	t.Logf("mean window %.1f segments, NewReno's is %.1f", cubic, reno)
 }

@@ -84,7 +84,8 @@ func (s *cubicState) at(t float64) float64 {
 
 func (cubic) reduce(c *Conn) int {
 	s := &c.cubic
-	cwnd := float64(c.cwnd) / float64(c.mss)
+	window := c.windowAtLoss()
+	cwnd := float64(window) / float64(c.mss)
 	s.inEpoch = false
 	s.priorCwnd = cwnd
 	// Fast convergence (RFC 9438 §4.7): release bandwidth to newer flows.
@@ -93,10 +94,12 @@ func (cubic) reduce(c *Conn) int {
 	} else {
 		s.wMax = cwnd
 	}
-	// §4.6, from what was in flight: a window that was not used is no measure.
-	base := float64(min(c.cwnd, max(c.outstanding(), c.mss)))
-	return max(int(base*cubicBeta), 2*c.mss)
+	return max(int(float64(window)*cubicBeta), 2*c.mss)
 }
+
+// timeout forgets where the window was: the first congestion avoidance after a
+// timeout starts at K = 0 from where slow start ends (RFC 9438 §4.8).
+func (cubic) timeout(c *Conn) { c.cubic.wMax = 0 }
 
 // resume keeps idle time out of the epoch (RFC 9438 §5.8).
 func (cubic) resume(c *Conn, idle time.Duration) {

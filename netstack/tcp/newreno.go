@@ -15,7 +15,9 @@ func (newReno) avoid(c *Conn, n int) {
 }
 
 func (newReno) reduce(c *Conn) int {
-	return max(c.outstanding()/2, 2*c.mss)
+	return max(c.windowAtLoss()/2, 2*c.mss)
 }
+
+func (newReno) timeout(*Conn) {}
 
 func (newReno) resume(*Conn, time.Duration) {}

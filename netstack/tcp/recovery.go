@@ -154,6 +154,7 @@ func (c *Conn) retransmitTimeout() {
 			c.saveUndo()
 		}
 		c.ssthresh = c.cc.reduce(c)
+		c.cc.timeout(c)
 	}
 	c.recovery, c.recoverPoint = stateLoss, c.sndNxt
 	c.cwnd = c.mss
