@@ -1,6 +1,7 @@
 // Command embed uses the stack as a library: two stacks in one program, joined
-// by a link in memory, talk HTTP with each other. It needs no privilege, no
-// namespace and no device.
+// by a link in memory, talk HTTP and UDP with each other, and then HTTP again
+// over a link that loses packets. It needs no privilege, no namespace and no
+// device.
 //
 //	go run ./examples/embed
 package main
@@ -10,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net/http"
 	"net/netip"
 	"os"
 
@@ -43,50 +43,22 @@ func run(out io.Writer) error {
 	}
 	defer client.Close()
 
-	// From here on it is the standard library: a net.Listener serves, and a
-	// transport dials.
-	l, err := server.Listen("tcp", ":80")
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+	if err := browse(out, server, client); err != nil {
+		return err
 	}
-	web := &http.Server{Handler: http.HandlerFunc(hello)}
-	go web.Serve(l)
-	defer web.Close()
-	browser := &http.Client{Transport: &http.Transport{DialContext: client.DialContext}}
-	defer browser.CloseIdleConnections()
-	for _, url := range []string{"http://192.0.2.1/", "http://[2001:db8::1]/"} {
-		if err := fetch(out, browser, url); err != nil {
-			return err
-		}
+	if err := echo(out, server, client); err != nil {
+		return err
 	}
 	sent := right.Stats()
 	fmt.Fprintf(out, "%d frames crossed the link, and the operating system saw none.\n", sent.TxFrames+sent.RxFrames)
-	return nil
+	return lossy(out)
 }
 
 // machine runs a stack on one end of the cable and returns its sockets.
-func machine(cable *tapdev.Channel, number byte, addresses ...string) (*socket.Net, error) {
+func machine(cable socket.Link[tapdev.Received], number byte, addresses ...string) (*socket.Net, error) {
 	cfg := netstack.Config{HardwareAddr: header.MAC{2, 0, 0, 0, 0, number}, MTU: mtu}
 	for _, a := range addresses {
 		cfg.Addresses = append(cfg.Addresses, netip.MustParsePrefix(a))
 	}
 	return socket.Start(context.Background(), cfg, cable)
-}
-
-func hello(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprintf(w, "hello, %s", r.RemoteAddr)
-}
-
-func fetch(out io.Writer, browser *http.Client, url string) error {
-	resp, err := browser.Get(url)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", url, err)
-	}
-	fmt.Fprintf(out, "%s says: %s\n", url, body)
-	return nil
 }

@@ -370,3 +370,22 @@ func TestStackEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestStatsCountWhatTheStackSent(t *testing.T) {
+	a, b := pair(t)
+	client, server := connect(t, a, b)
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(server, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.Stats()
+	if err != nil || s.TCPIn < 2 || s.FramesOut == 0 {
+		t.Fatalf("%d TCP segments in, %d frames out, %v", s.TCPIn, s.FramesOut, err)
+	}
+	b.Close()
+	if _, err := b.Stats(); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("after Close: %v", err)
+	}
+}

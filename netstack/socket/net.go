@@ -85,6 +85,16 @@ func (n *Net) retire() map[abandoner]struct{} {
 // [Start] began has ended.
 func (n *Net) Done() <-chan struct{} { return n.closed }
 
+// Stats returns the stack's counters, as its owner sees them between two turns.
+// It fails with net.ErrClosed when that owner has ended.
+func (n *Net) Stats() (stats netstack.Stats, err error) {
+	got := make(chan netstack.Stats, 1)
+	if err := n.do(func() { got <- n.stack.Stats() }); err != nil {
+		return stats, err
+	}
+	return <-got, nil
+}
+
 // register fails once n is closed.
 func (n *Net) register(s abandoner) error {
 	n.mu.Lock()
