@@ -90,6 +90,14 @@ func TestNoErrorAboutAnErrorAGroupOrALaterFragment(t *testing.T) {
 	l := newLab(t, nil)
 	l.in(packetOf(ip("10.0.2.100"), ip("224.0.0.9"), 99, make([]byte, 8)), packetOf(ip("fd00::100"), ip("ff02::9"), 99, make([]byte, 8)))
 	l.expect()
+	// An option that wants to be answered, in a packet to a group and to us.
+	unknown := []byte{0, 0, 0x80, 4, 0, 0, 0, 0}
+	l.in(insert(udp("[fd00::100]:4000", "[ff02::9]:53", "x"), header.ProtocolDestination, unknown...))
+	l.expect()
+	l.in(insert(udp("[fd00::100]:4000", "[fd00::2]:53", "x"), header.ProtocolDestination, unknown...))
+	if out := l.out(); len(out) != 1 {
+		t.Fatalf("%d answers to what is not to a group: the test proves nothing", len(out))
+	}
 }
 
 func TestErrorsAreLimitedInRate(t *testing.T) {

@@ -102,3 +102,17 @@ func TestECNIsNotAskedForByDefault(t *testing.T) {
 		t.Fatal("a peer answers what was not asked, and is believed")
 	}
 }
+
+// A retransmission is not ECN-capable: a mark on it would tell of congestion that
+// the loss has told of (RFC 3168 §6.1.5).
+func TestRetransmissionIsNotECNCapable(t *testing.T) {
+	s := askECN(t)
+	s.exchange(seg{flags: fSYN | fACK | fECE, ack: 1, opt: mss(1000)})
+	s.conn().Write(make([]byte, 100))
+	if out := s.flush(); len(out) != 1 || out[0].ecn != ecnECT0 {
+		t.Fatalf("%v", out)
+	}
+	if out := s.after(1100 * time.Millisecond); len(out) == 0 || len(out[0].data) != 100 || out[0].ecn != ecnNotCapable {
+		t.Fatalf("sent again: %v", out)
+	}
+}

@@ -72,3 +72,31 @@ func TestReorderingIsWaitedFor(t *testing.T) {
 		t.Fatalf("window %v after %d recoveries without DSACK", w, rackPersist)
 	}
 }
+
+// TestLossThatAProbeRepairedCounts: the tail was lost, and the probe brought it.
+// Nothing else shows that loss, so the acknowledgement of more than the probe,
+// without a DSACK, reduces the window (RFC 8985 §7.4).
+func TestLossThatAProbeRepairedCounts(t *testing.T) {
+	for _, arrivedTwice := range []bool{false, true} {
+		s := established(t, noTSO(), sackMSS(1000))
+		c := s.conn()
+		s.after(20 * time.Millisecond)
+		c.rtt.sample(s.now, 20*time.Millisecond)
+		c.Write(make([]byte, 3000))
+		s.flush()
+		if out := s.after(60 * time.Millisecond); len(out) != 1 || out[0].seq != 2001 {
+			t.Fatalf("no probe: %v", out)
+		}
+		c.Write(make([]byte, 500))
+		s.flush()
+		before := c.cwnd
+		if arrivedTwice {
+			s.sack(3501, s.block(2001, 3001))
+		} else {
+			s.sack(3501)
+		}
+		if reduced := c.cwnd < before; reduced == arrivedTwice {
+			t.Errorf("probe that arrived twice %v: window %d, was %d", arrivedTwice, c.cwnd, before)
+		}
+	}
+}
