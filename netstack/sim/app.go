@@ -258,6 +258,31 @@ func (a *app) mayAbort() bool {
 // from before an old segment that passes for progress here.
 const timeoutDrops = 5
 
+// handshakeDrops is the least number of frames that must be lost for a listener
+// to forget a SYN without telling its application: its SYN-ACK and the five
+// repetitions, or an answer to each.
+const handshakeDrops = 6
+
+// forgotten reports whether the other end's listener has given up the handshake,
+// as it heard no answer; what comes afterwards is then reset (RFC 9293
+// §3.10.7.1).
+func (a *app) forgotten() bool {
+	return a.peer().conn == nil && a.c.plan.Dialer == a.which && a.which == 0 &&
+		(a.c.flow.half[1-a.which].ignored >= handshakeDrops || a.w.loose >= timeoutDrops)
+}
+
+// orphanPatience is how long the window must stay closed for an orphan to be
+// given up though its peer answers: ten probes, from 200 ms on doubled every time.
+const orphanPatience = 1023 * 200 * time.Millisecond
+
+// starved reports whether the end's application has gone, and the peer has not
+// opened the window to what it left for so long that the stack lets go of it,
+// as RFC 6429 leaves it to do and Linux does (net/ipv4/tcp_timer.c, tcp_probe_timer).
+func (a *app) starved() bool {
+	h := &a.c.flow.half[a.which]
+	return a.closedAll && h.settled && !h.fin && a.w.now.Add(-a.w.jumped).Sub(h.edgeAt) >= orphanPatience
+}
+
 // Closed implements tcp.Handler.
 func (a *app) Closed(c *tcp.Conn, err error) {
 	if a.closed {
@@ -268,8 +293,11 @@ func (a *app) Closed(c *tcp.Conn, err error) {
 	switch {
 	case a.c.broken():
 		return
+	case errors.Is(err, tcp.ErrReset) && a.forgotten():
+		a.broke = true
+		a.w.result.Timeouts++
 	case errors.Is(err, tcp.ErrTimeout) || errors.Is(err, tcp.ErrUnreachable):
-		if max(a.c.flow.drops(), a.c.flow.half[a.which].missed) < timeoutDrops && a.w.loose < timeoutDrops {
+		if max(a.c.flow.drops(), a.c.flow.half[a.which].missed) < timeoutDrops && a.w.loose < timeoutDrops && !a.starved() {
 			a.w.fail("conn %v stack %d: %v with %d frames lost since progress", a.c.flow.key, a.which, err, a.c.flow.drops())
 		}
 		a.broke = true

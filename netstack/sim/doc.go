@@ -32,8 +32,9 @@
 //
 // At the applications: a read yields exactly the stream's next bytes; the end
 // of the stream comes after all of it; a connection ends in good order unless a
-// side broke it off or the network lost enough to justify a timeout; each makes
-// progress within a time that the frames lost meanwhile account for.
+// side broke it off, the network lost enough to justify a timeout, or a window
+// stayed closed to what an application left behind; each makes progress within a
+// time that the frames lost meanwhile account for.
 //
 // In the stack: buffers are bounded; something outstanding means an armed timer;
 // when all is over, nothing is: no connection, no TIME-WAIT, no timer.

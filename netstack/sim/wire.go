@@ -6,6 +6,7 @@ import (
 
 	"sbxnet/netstack/header"
 	"sbxnet/netstack/seq"
+	"sbxnet/netstack/timer"
 )
 
 // flow is one connection as an observer on the wire knows it.
@@ -23,6 +24,9 @@ func (f *flow) lost() {
 	for i := range f.half {
 		f.half[i].drops++
 		f.half[i].missed++
+		if h := &f.half[i]; h.started && !h.answered {
+			h.ignored++
+		}
 	}
 }
 
@@ -46,13 +50,15 @@ type half struct {
 	ack   seq.Value // the last acknowledgement sent
 	edge  seq.Value // the right edge it told
 
-	heard    bool      // anything has been delivered to it
-	gotEnd   seq.Value // the end of all delivered to it
-	answered bool      // an acknowledgement has been delivered to it
-	gotAck   seq.Value // the latest acknowledgement delivered to it
-	gotEdge  seq.Value // the farthest right edge delivered to it
-	gotTS    uint32    // the timestamp delivered to it last
+	heard    bool          // anything has been delivered to it
+	gotEnd   seq.Value     // the end of all delivered to it
+	answered bool          // an acknowledgement has been delivered to it
+	gotAck   seq.Value     // the latest acknowledgement delivered to it
+	gotEdge  seq.Value     // the farthest right edge delivered to it
+	edgeAt   timer.Instant // when that moved last, less the clock's jumps
+	gotTS    uint32        // the timestamp delivered to it last
 
+	ignored int    // frames the path has taken since its SYN and before any answer to that
 	settled bool   // nothing that it sent waits for an acknowledgement
 	missed  int    // frames the path has taken since anything was delivered to it
 	drops   int    // frames the path has taken since it last heard an acknowledgement of something new
@@ -202,8 +208,8 @@ func (h *half) window(p *tcpPacket, peer *half) uint32 {
 }
 
 // delivered notes a genuine segment that has reached stack i undamaged, and
-// reports whether it acknowledges something new.
-func (f *flow) delivered(i int, p *tcpPacket) (progress bool) {
+// reports whether it acknowledges something new. now is less the clock's jumps.
+func (f *flow) delivered(i int, p *tcpPacket, now timer.Instant) (progress bool) {
 	h, peer := &f.half[i], &f.half[1-i]
 	h.missed = 0
 	if p.tcp.Flags().Has(header.RST) {
@@ -225,7 +231,9 @@ func (f *flow) delivered(i int, p *tcpPacket) (progress bool) {
 	}
 	progress = progress || h.gotAck.LessThan(ack)
 	h.gotAck = seq.Max(h.gotAck, ack)
-	h.gotEdge = seq.Max(h.gotEdge, ack.Add(peer.window(p, h)))
+	if edge := ack.Add(peer.window(p, h)); progress || h.gotEdge.LessThan(edge) {
+		h.gotEdge, h.edgeAt = seq.Max(h.gotEdge, edge), now
+	}
 	if progress {
 		h.drops = 0 // its timers begin anew
 	}

@@ -217,7 +217,7 @@ func (w *world) carryOut(v *event) {
 	if v.genuine && v.flow != nil {
 		// Of a damaged one, what has no checksum may be wrong: IPv6's flow label.
 		if p, ok := parseTCP(v.frame.data); ok && (v.frame.off.NeedsChecksum || p.checksumValid()) {
-			if v.flow.delivered(v.to.which, &p) && v.flow.conn != nil {
+			if v.flow.delivered(v.to.which, &p, w.now.Add(-w.jumped)) && v.flow.conn != nil {
 				v.flow.conn.moved(w)
 			}
 		}
