@@ -12,7 +12,7 @@ import (
 
 var (
 	seedsFlag  = flag.Int("sim.seeds", 0, "how many random scenarios to run; 0: what suits the mode")
-	seedFlag   = flag.Int64("sim.seed", -1, "run this one random scenario, and write its capture")
+	seedFlag   = flag.Int64("sim.seed", -1, "run this one random scenario, and write its capture; with -sim.seeds, that many from it on")
 	pcapFlag   = flag.String("sim.pcap", "", "where to write the capture of a failing or single scenario")
 	updateFlag = flag.Bool("sim.update", false, "rewrite testdata/goodput.txt")
 )
@@ -35,8 +35,9 @@ func defaultSeeds() int {
 func TestRandomScenarios(t *testing.T) {
 	first, n := uint64(0), defaultSeeds()
 	if *seedFlag >= 0 {
-		first, n = uint64(*seedFlag), 1
+		first, n = uint64(*seedFlag), max(1, *seedsFlag)
 	}
+	single := *seedFlag >= 0 && n == 1
 	failed := 0
 	var sum Result
 	for seed := first; seed < first+uint64(n) && failed < 5; seed++ {
@@ -50,13 +51,13 @@ func TestRandomScenarios(t *testing.T) {
 		if err != nil {
 			failed++
 			report(t, seed, err)
-		} else if *seedFlag >= 0 {
+		} else if single {
 			t.Logf("%v\n%+v\ncapture: %s", Draw(seed), r, writeCapture(t, seed))
 		}
 	}
 	t.Logf("%d scenarios: %d frames, %d of them lost, %d bytes read, %d streams over 2³², %d ends timed out, %v of virtual time",
 		n, sum.Frames, sum.Lost, sum.Bytes, sum.Wrapped, sum.Timeouts, sum.Time)
-	if *seedFlag < 0 && failed == 0 && (sum.Lost < n || sum.Wrapped < n/20 || sum.Bytes < 1000*n) {
+	if !single && failed == 0 && (sum.Lost < n || sum.Wrapped < n/20 || sum.Bytes < 1000*n) {
 		t.Error("the scenarios are too tame to show anything")
 	}
 }
