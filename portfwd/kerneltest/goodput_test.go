@@ -53,7 +53,7 @@ func goodput(t *testing.T, kind tapdev.Kind, up bool, size int64) float64 {
 	rate := float64(size) * 8 / time.Since(start).Seconds()
 	s, _ := impair.StatsOf(w.link)
 	note(t, "%.1f Mbit/s, longest pause %v; from the sandbox %+v, to it %+v", rate/1e6, got.pause.Round(time.Millisecond), s.FromSandbox, s.ToSandbox)
-	w.judge(upSize, downSize, got.pause)
+	w.judge(1, upSize, downSize, got.pause)
 	return rate
 }
 
