@@ -18,6 +18,7 @@ import (
 
 	"sbxnet/portfwd/dhcp"
 	"sbxnet/portfwd/dns"
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/tapdev"
 )
 
@@ -73,7 +74,7 @@ func (w *world) run(name string, args ...string) (string, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var out []byte
 	var err error
-	w.sandbox.do(func() { out, err = cmd.CombinedOutput() })
+	w.sandbox.Do(func() { out, err = cmd.CombinedOutput() })
 	return string(out), err
 }
 
@@ -154,7 +155,7 @@ func (w *world) checkConfigured(gateway, resolver, outside, wantSource string) {
 	// A client that has set an IPv6 address does not wait until it is good for a
 	// source, and its kernel would take the link-local one.
 	var err error
-	if w.sandbox.do(func() { err = awaitAddress(wantSource) }); err != nil {
+	if w.sandbox.Do(func() { err = lab.AwaitAddress(wantSource) }); err != nil {
 		w.t.Fatal(err)
 	}
 	l := hostListen(w.t, outside)
@@ -345,7 +346,7 @@ func (w *world) waitForRoute6() {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		var out []byte
-		w.sandbox.do(func() { out, _ = os.ReadFile("/proc/thread-self/net/ipv6_route") })
+		w.sandbox.Do(func() { out, _ = os.ReadFile("/proc/thread-self/net/ipv6_route") })
 		for line := range strings.Lines(string(out)) {
 			if strings.HasPrefix(line, strings.Repeat("0", 32)+" 00 ") && strings.HasSuffix(strings.TrimSpace(line), "tap0") {
 				return

@@ -139,7 +139,7 @@ func TestConnectionsPastTheLimitAreRefused(t *testing.T) {
 func TestClientThatGivesUpIsForgotten(t *testing.T) {
 	w := newWorld(t, publishing("0.0.0.0::80"))
 	var err error
-	w.sandbox.do(func() { // no way back: SYNs get no answer
+	w.sandbox.Do(func() { // no way back: SYNs get no answer
 		err = netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(net.ParseIP(outside4)), Type: unix.RTN_BLACKHOLE})
 	})
 	if err != nil {

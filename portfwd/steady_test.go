@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/tapdev"
 )
 
@@ -128,9 +129,7 @@ func isTimeout(err error) bool {
 }
 
 func TestForwardingEndsWithTheLink(t *testing.T) {
-	if !haveHost {
-		t.Skip("this machine allows no user and network namespace")
-	}
+	lab.NeedHost(t)
 	near, far := tapdev.NewChannel(1500)
 	f, err := New(Config{Link: near, HardwareAddr: ourMAC, SandboxHardwareAddr: guestMAC, IPv4: testPolicy.ipv4})
 	if err != nil {

@@ -374,7 +374,7 @@ func TestOutOfDescriptorsRefusesTheNewAndKeepsTheOld(t *testing.T) {
 func (w *world) rawSocket(t *testing.T) (fd int) {
 	t.Helper()
 	var err error
-	w.sandbox.do(func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
+	w.sandbox.Do(func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
 	if err != nil {
 		t.Fatal(err)
 	}

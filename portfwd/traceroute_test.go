@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/portfwd/hostsock"
+	"sbxnet/portfwd/internal/lab"
 )
 
 // A chain of three namespaces: the host's, a router's, and a far host's.
@@ -26,16 +27,16 @@ const (
 
 // newChain joins the host's namespace to a far host by way of a router, until
 // the test ends.
-func newChain(t *testing.T) (far *thread) {
+func newChain(t *testing.T) (far *lab.Thread) {
 	t.Helper()
-	router, far := newThread(t), newThread(t)
+	router, far := lab.NewThread(t), lab.NewThread(t)
 	t.Cleanup(func() {
 		if l, err := netlink.LinkByName("toRouter"); err == nil {
 			netlink.LinkDel(l)
 		}
 	})
-	join := func(peer *thread, name, peerName string) error {
-		ns := peer.namespace(t)
+	join := func(peer *lab.Thread, name, peerName string) error {
+		ns := peer.Namespace(t)
 		defer ns.Close()
 		return netlink.LinkAdd(&netlink.Veth{
 			LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peerName, PeerNamespace: netlink.NsFd(ns.Fd()),
@@ -43,10 +44,10 @@ func newChain(t *testing.T) (far *thread) {
 	}
 	steps := []func() error{
 		func() error { return join(router, "toRouter", "toHost") },
-		func() error { return router.try(func() error { return join(far, "toFar", "toRouter") }) },
+		func() error { return router.Try(func() error { return join(far, "toFar", "toRouter") }) },
 		func() error { return setUp("toRouter", []string{"198.18.1.1/24", "2001:db8:18:1::1/64"}, nil) },
 		func() error {
-			return router.try(func() error {
+			return router.Try(func() error {
 				if err := setSysctls("net/ipv4/ip_forward=1", "net/ipv6/conf/all/forwarding=1"); err != nil {
 					return err
 				}
@@ -55,7 +56,7 @@ func newChain(t *testing.T) (far *thread) {
 			})
 		},
 		func() error {
-			return far.try(func() error {
+			return far.Try(func() error {
 				return setUp("toRouter", []string{far4 + "/24", far6 + "/64"}, []string{"198.18.2.1", "2001:db8:18:2::1"})
 			})
 		},
@@ -68,24 +69,6 @@ func newChain(t *testing.T) (far *thread) {
 		}
 	}
 	return far
-}
-
-// namespace is the thread's network namespace.
-func (th *thread) namespace(t *testing.T) (ns *os.File) {
-	t.Helper()
-	err := th.try(func() (err error) {
-		ns, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ns
-}
-
-func (th *thread) try(f func() error) (err error) {
-	th.do(func() { err = f() })
-	return err
 }
 
 func setSysctls(settings ...string) error {
@@ -122,7 +105,7 @@ func setUp(name string, addresses, gateways []string) error {
 			return fmt.Errorf("add %s: %w", a, err)
 		}
 		if addr.IP.To4() == nil {
-			if err := awaitAddress(addr.IP.String()); err != nil {
+			if err := lab.AwaitAddress(addr.IP.String()); err != nil {
 				return err
 			}
 		}
@@ -159,7 +142,7 @@ func TestTracerouteShowsGatewayRouterAndDestination(t *testing.T) {
 	w := newWorld(t)
 	for _, host := range []string{far4, far6} {
 		var l net.Listener
-		if err := far.try(func() (err error) { l, err = net.Listen("tcp", net.JoinHostPort(host, "80")); return err }); err != nil {
+		if err := far.Try(func() (err error) { l, err = net.Listen("tcp", net.JoinHostPort(host, "80")); return err }); err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
@@ -225,7 +208,7 @@ func probeSocket(t *testing.T, w *world, kind, protocol int, to netip.AddrPort, 
 	if to.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	err := w.sandbox.try(func() (err error) {
+	err := w.sandbox.Try(func() (err error) {
 		fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 		return err
 	})

@@ -11,10 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
-	"sbxnet/netstack/header"
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 )
@@ -25,19 +22,17 @@ type world struct {
 	t       testing.TB
 	fwd     *Forwarder
 	link    tapdev.Link
-	sandbox *thread
+	sandbox *lab.Thread
 	bound   []spec.Bound
 }
 
 const (
-	gateway4, sandbox4 = "10.0.2.2", "10.0.2.100"
-	gateway6, sandbox6 = "fd00::2", "fd00::100"
+	gateway4, sandbox4 = lab.Gateway4, lab.Sandbox4
+	gateway6, sandbox6 = lab.Gateway6, lab.Sandbox6
+	outside4, outside6 = lab.Outside4, lab.Outside6
 )
 
-var (
-	ourMAC   = header.MAC{0x02, 0x5b, 0x78, 0, 0, 1}
-	guestMAC = header.MAC{0x02, 0x5b, 0x78, 0, 0, 2}
-)
+var ourMAC, guestMAC = lab.GatewayMAC, lab.SandboxMAC
 
 type option func(*worldOptions)
 
@@ -59,9 +54,7 @@ func hostLoopback(o *worldOptions)      { o.HostLoopback = true }
 // fails if that leaves a descriptor or goroutine behind.
 func newWorld(t testing.TB, options ...option) *world {
 	t.Helper()
-	if !haveHost {
-		t.Skip("this machine allows no user and network namespace")
-	}
+	lab.NeedHost(t)
 	runtime.GC()
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	t.Cleanup(func() { checkNothingLeft(t, fds, goroutines) })
@@ -80,11 +73,11 @@ func newWorld(t testing.TB, options ...option) *world {
 		f(&o)
 	}
 	if o.kind == tapdev.TAP {
-		needTAP(t)
+		lab.NeedTAP(t)
 	}
-	w := &world{t: t, sandbox: newThread(t)}
+	w := &world{t: t, sandbox: lab.NewThread(t)}
 	var err error
-	w.sandbox.do(func() { w.link, err = openLink(&o) })
+	w.sandbox.Do(func() { w.link, err = openLink(&o) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,20 +103,6 @@ func newWorld(t testing.TB, options ...option) *world {
 	return w
 }
 
-// needTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
-func needTAP(t testing.TB) {
-	t.Helper()
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-	switch {
-	case err == nil:
-		f.Close()
-	case os.Getenv("CI") == "true":
-		t.Fatalf("no TAP: %v", err)
-	default:
-		t.Skipf("no TAP: %v", err)
-	}
-}
-
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
@@ -133,116 +112,24 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // openLink is called inside the sandbox.
 func openLink(o *worldOptions) (tapdev.Link, error) {
-	info, files, err := tapdev.Open(tapdev.Options{
-		Kind: o.kind, Name: "tap0", MTU: max(o.MTU, 1500), Queues: o.queues, HardwareAddr: guestMAC[:],
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open link: %w", err)
-	}
-	link, err := tapdev.Attach(info, files)
-	if err != nil {
-		return nil, err
-	}
-	configure := configureGuest
+	l := lab.Link{Kind: o.kind, MTU: o.MTU, Queues: o.queues, Configure: configureGuest}
 	if o.bare {
-		configure = prepareBareGuest
+		l.Configure = prepareBareGuest
 	}
-	if err := configure(); err != nil {
-		link.Close()
-		return nil, fmt.Errorf("configure the sandbox: %w", err)
-	}
-	return link, nil
+	return lab.OpenLink(l)
 }
 
 func configureGuest() error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	tap, err := netlink.LinkByName("tap0")
-	if err != nil {
-		return err
-	}
-	for path, value := range map[string]string{
-		"net/ipv6/conf/tap0/accept_dad": "0", "net/ipv6/conf/tap0/accept_ra": "0", "net/ipv4/conf/tap0/route_localnet": "1",
-		"net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratelimit": "0",
-	} {
-		if err := os.WriteFile("/proc/sys/"+path, []byte(value), 0); err != nil {
-			return err
-		}
-	}
-	for _, l := range []netlink.Link{lo, tap} {
-		if err := netlink.LinkSetUp(l); err != nil {
-			return err
-		}
-	}
-	for _, a := range []string{sandbox4 + "/24", sandbox6 + "/64"} {
-		addr, _ := netlink.ParseAddr(a)
-		addr.Flags = unix.IFA_F_NODAD
-		if err := netlink.AddrAdd(tap, addr); err != nil {
-			return err
-		}
-	}
-	for _, gw := range []string{gateway4, gateway6} {
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: tap.Attrs().Index, Gw: net.ParseIP(gw)}); err != nil {
-			return err
-		}
-	}
-	return awaitAddress(sandbox6)
-}
-
-// awaitAddress waits until the kernel delivers to an IPv6 address that was just
-// added: it installs the local route from a work queue (addrconf_dad_work).
-func awaitAddress(a string) error {
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		if routes, err := netlink.RouteGet(net.ParseIP(a)); err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
-			return nil
-		}
-		if time.Since(start) > 5*time.Second {
-			return fmt.Errorf("%s is not there", a)
-		}
-	}
-}
-
-// thread is an operating system thread in a network namespace of its own. What
-// opens sockets inside the sandbox runs there; the sockets may be used anywhere.
-type thread struct{ calls chan func() }
-
-func newThread(t testing.TB) *thread {
-	th := &thread{calls: make(chan func())}
-	started := make(chan error)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		started <- err
-		if err != nil {
-			return
-		}
-		for f := range th.calls {
-			f()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatalf("make the sandbox's namespace: %v", err)
-	}
-	t.Cleanup(func() { close(th.calls); <-ended })
-	return th
-}
-
-func (th *thread) do(f func()) {
-	done := make(chan struct{})
-	th.calls <- func() { defer close(done); f() }
-	<-done
+	return lab.Configure(map[string]string{
+		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratelimit": "0",
+	})
 }
 
 // dial connects from inside the sandbox.
 func (w *world) dial(network, address string) (net.Conn, error) {
 	var c net.Conn
 	var err error
-	w.sandbox.do(func() { c, err = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).Dial(network, address) })
+	w.sandbox.Do(func() { c, err = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}).Dial(network, address) })
 	if err == nil {
 		w.t.Cleanup(func() { c.Close() })
 	}
@@ -264,7 +151,7 @@ func (w *world) listen(network, address string) net.Listener {
 	w.t.Helper()
 	var l net.Listener
 	var err error
-	w.sandbox.do(func() { l, err = net.Listen(network, address) })
+	w.sandbox.Do(func() { l, err = net.Listen(network, address) })
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -276,7 +163,7 @@ func (w *world) listenPacket(network, address string) *net.UDPConn {
 	w.t.Helper()
 	var c net.PacketConn
 	var err error
-	w.sandbox.do(func() { c, err = net.ListenPacket(network, address) })
+	w.sandbox.Do(func() { c, err = net.ListenPacket(network, address) })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,21 +1,16 @@
 package kerneltest
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
-	"sbxnet/netstack/header"
 	"sbxnet/portfwd"
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/tapdev/impair"
@@ -23,14 +18,10 @@ import (
 )
 
 const (
-	gateway4, sandbox4 = "10.0.2.2", "10.0.2.100"
-	gateway6, sandbox6 = "fd00::2", "fd00::100"
+	gateway4, sandbox4 = lab.Gateway4, lab.Sandbox4
+	gateway6, sandbox6 = lab.Gateway6, lab.Sandbox6
+	outside4, outside6 = lab.Outside4, lab.Outside6
 	port               = "80" // of the sandbox's server
-)
-
-var (
-	ourMAC   = header.MAC{0x02, 0x5b, 0x78, 0, 0, 1}
-	guestMAC = header.MAC{0x02, 0x5b, 0x78, 0, 0, 2}
 )
 
 // world is a sandbox with Linux's TCP in it, an impaired link, and our stack.
@@ -39,7 +30,7 @@ var (
 type world struct {
 	t         testing.TB
 	fwd       *portfwd.Forwarder
-	sandbox   *thread
+	sandbox   *lab.Thread
 	link      tapdev.Link
 	inner     *counting // between the device and the impairment
 	outer     *counting // between the impairment and our stack
@@ -48,19 +39,17 @@ type world struct {
 
 func newWorld(t testing.TB, kind tapdev.Kind, impairment string) *world {
 	t.Helper()
-	if !haveHost {
-		t.Skip("this machine allows no user and network namespace")
-	}
+	lab.NeedHost(t)
 	if kind == tapdev.TAP {
-		needTAP(t)
+		lab.NeedTAP(t)
 	}
 	s, err := impair.Parse(impairment)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, sandbox: newThread(t), published: make(map[string]netip.AddrPort)}
+	w := &world{t: t, sandbox: lab.NewThread(t), published: make(map[string]netip.AddrPort)}
 	var device tapdev.Link
-	w.sandbox.do(func() { device, err = openLink(kind) })
+	w.sandbox.Do(func() { device, err = openLink(kind) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +97,7 @@ func (w *world) forward() {
 	}
 	w.published["4"], w.published["6"] = bound[0].Host, bound[1].Host
 	w.fwd, err = portfwd.New(portfwd.Config{
-		Link: w.link, HardwareAddr: ourMAC, SandboxHardwareAddr: guestMAC, Published: bound,
+		Link: w.link, HardwareAddr: lab.GatewayMAC, SandboxHardwareAddr: lab.SandboxMAC, Published: bound,
 		IPv4: portfwd.Addresses{Gateway: netip.MustParseAddr(gateway4), Sandbox: netip.MustParseAddr(sandbox4), Prefix: netip.MustParsePrefix("10.0.2.0/24")},
 		IPv6: portfwd.Addresses{Gateway: netip.MustParseAddr(gateway6), Sandbox: netip.MustParseAddr(sandbox6), Prefix: netip.MustParsePrefix("fd00::/64")},
 	})
@@ -121,113 +110,12 @@ func (w *world) forward() {
 	}
 }
 
-// needTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
-func needTAP(t testing.TB) {
-	t.Helper()
-	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-	switch {
-	case err == nil:
-		f.Close()
-	case os.Getenv("CI") == "true":
-		t.Fatalf("no TAP: %v", err)
-	default:
-		t.Skipf("no TAP: %v", err)
-	}
-}
-
-// openLink is called inside the sandbox.
+// openLink is called inside the sandbox. Its TCP uses cubic, as desktops do: the
+// default here might be anything.
 func openLink(kind tapdev.Kind) (tapdev.Link, error) {
-	info, files, err := tapdev.Open(tapdev.Options{
-		Kind: kind, Name: "tap0", MTU: 1500, Queues: 1, HardwareAddr: guestMAC[:],
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open link: %w", err)
-	}
-	link, err := tapdev.Attach(info, files)
-	if err != nil {
-		return nil, err
-	}
-	if err := configureGuest(); err != nil {
-		link.Close()
-		return nil, fmt.Errorf("configure the sandbox: %w", err)
-	}
-	return link, nil
-}
-
-// configureGuest brings up the sandbox's interfaces. Its TCP uses cubic, as
-// desktops do: the default here might be anything.
-func configureGuest() error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	tap, err := netlink.LinkByName("tap0")
-	if err != nil {
-		return err
-	}
-	for path, value := range map[string]string{
-		"net/ipv6/conf/tap0/accept_dad": "0", "net/ipv6/conf/tap0/accept_ra": "0", "net/ipv4/tcp_congestion_control": "cubic",
-		"net/ipv4/tcp_no_metrics_save": "1",
-	} {
-		if err := os.WriteFile("/proc/sys/"+path, []byte(value), 0); err != nil {
-			return err
-		}
-	}
-	for _, l := range []netlink.Link{lo, tap} {
-		if err := netlink.LinkSetUp(l); err != nil {
-			return err
-		}
-	}
-	for _, a := range []string{sandbox4 + "/24", sandbox6 + "/64"} {
-		addr, err := netlink.ParseAddr(a)
-		if err != nil {
-			return err
-		}
-		addr.Flags = unix.IFA_F_NODAD
-		if err := netlink.AddrAdd(tap, addr); err != nil {
-			return err
-		}
-	}
-	for _, gw := range []string{gateway4, gateway6} {
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: tap.Attrs().Index, Gw: net.ParseIP(gw)}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// thread is an operating system thread in a network namespace of its own. What
-// opens sockets inside the sandbox runs there; the sockets may be used anywhere.
-type thread struct{ calls chan func() }
-
-func newThread(t testing.TB) *thread {
-	th := &thread{calls: make(chan func())}
-	started := make(chan error)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		started <- err
-		if err != nil {
-			return
-		}
-		for f := range th.calls {
-			f()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatalf("make the sandbox's namespace: %v", err)
-	}
-	t.Cleanup(func() { close(th.calls); <-ended })
-	return th
-}
-
-func (th *thread) do(f func()) {
-	done := make(chan struct{})
-	th.calls <- func() { defer close(done); f() }
-	<-done
+	return lab.OpenLink(lab.Link{Kind: kind, Configure: func() error {
+		return lab.Configure(map[string]string{"net/ipv4/tcp_congestion_control": "cubic", "net/ipv4/tcp_no_metrics_save": "1"})
+	}})
 }
 
 // role is who opens a connection over the link.
@@ -251,7 +139,7 @@ func (w *world) connect(r role, family string) (sandbox, host *net.TCPConn) {
 	if r == kernelDials {
 		listen(outside)
 	} else {
-		w.sandbox.do(func() { listen(inside) })
+		w.sandbox.Do(func() { listen(inside) })
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -268,7 +156,7 @@ func (w *world) connect(r role, family string) (sandbox, host *net.TCPConn) {
 		near, err = (&net.Dialer{Timeout: 20 * time.Second, KeepAlive: -1}).Dial("tcp"+family, address)
 	}
 	if r == kernelDials {
-		w.sandbox.do(func() { dial(l.Addr().String()) })
+		w.sandbox.Do(func() { dial(l.Addr().String()) })
 	} else {
 		dial(w.published[family].String())
 	}

@@ -1,0 +1,112 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The host's lo has these addresses, so that to a sandbox they are somewhere
+// else, and not the host's loopback.
+const (
+	Outside4 = "198.51.100.1"
+	Outside6 = "2001:db8:1::1"
+)
+
+const inHost = "SBXNET_LAB_HOST"
+
+// haveHost says that the tests run where they may open links.
+var haveHost bool
+
+// Main is the body of a TestMain: it runs the test binary again as root of a
+// user and network namespace, with the host's addresses, and the tests there.
+// prepare, which may be nil, is called in it before them. Where the machine
+// allows no such namespace the tests run all the same and NeedHost says so; in
+// CI that is a failure.
+func Main(m *testing.M, prepare func() error) {
+	if os.Getenv(inHost) != "" {
+		err := becomeHost()
+		if err == nil && prepare != nil {
+			err = prepare()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "prepare the host's namespace:", err)
+			os.Exit(1)
+		}
+		haveHost = true
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inHost+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	err := cmd.Run()
+	if exit, ok := err.(*exec.ExitError); ok {
+		os.Exit(max(exit.ExitCode(), 1))
+	}
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case os.Getenv("CI") == "true":
+		fmt.Fprintln(os.Stderr, "start in a new user and network namespace:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func becomeHost() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return err
+	}
+	return addAddresses(lo, Outside4+"/32", Outside6+"/128")
+}
+
+func addAddresses(l netlink.Link, prefixes ...string) error {
+	for _, p := range prefixes {
+		addr, err := netlink.ParseAddr(p)
+		if err != nil {
+			return err
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(l, addr); err != nil {
+			return fmt.Errorf("add %s to %s: %w", p, l.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+// NeedHost skips a test where there is no host's namespace.
+func NeedHost(t testing.TB) {
+	t.Helper()
+	if !haveHost {
+		t.Skip("this machine allows no user and network namespace")
+	}
+}
+
+// NeedTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
+func NeedTAP(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	switch {
+	case err == nil:
+		f.Close()
+	case os.Getenv("CI") == "true":
+		t.Fatalf("no TAP: %v", err)
+	default:
+		t.Skipf("no TAP: %v", err)
+	}
+}
