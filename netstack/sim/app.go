@@ -258,17 +258,19 @@ func (a *app) mayAbort() bool {
 // from before an old segment that passes for progress here.
 const timeoutDrops = 5
 
-// handshakeDrops is the least number of frames that must be lost for a listener
-// to forget a SYN without telling its application: its SYN-ACK and the five
-// repetitions, or an answer to each.
-const handshakeDrops = 6
+// handshakeTries is how often a listener sends its SYN-ACK before it forgets the
+// SYN without telling its application. As many frames must be lost: each, or the
+// answer to it.
+const handshakeTries = 6
 
 // forgotten reports whether the other end's listener has given up the handshake,
 // as it heard no answer; what comes afterwards is then reset (RFC 9293
 // §3.10.7.1).
 func (a *app) forgotten() bool {
-	return a.peer().conn == nil && a.c.plan.Dialer == a.which && a.which == 0 &&
-		(a.c.flow.half[1-a.which].ignored >= handshakeDrops || a.w.loose >= timeoutDrops)
+	if h := &a.c.flow.half[1-a.which]; min(h.asked, h.ignored) < handshakeTries && a.w.loose < timeoutDrops {
+		return false
+	}
+	return a.which == 0 && a.c.plan.Dialer == 0 && a.peer().conn == nil // stack 1 listens
 }
 
 // orphanPatience is how long the window must stay closed for an orphan to be

@@ -58,6 +58,7 @@ type half struct {
 	edgeAt   timer.Instant // when that moved last, less the clock's jumps
 	gotTS    uint32        // the timestamp delivered to it last
 
+	asked   int    // how often it has sent its SYN
 	ignored int    // frames the path has taken since its SYN and before any answer to that
 	settled bool   // nothing that it sent waits for an acknowledgement
 	missed  int    // frames the path has taken since anything was delivered to it
@@ -111,6 +112,7 @@ func (h *half) sentSYN(p *tcpPacket) error {
 	if !h.started {
 		h.started, h.iss, h.maxEnd = true, p.tcp.Seq(), p.tcp.Seq().Add(1)
 	}
+	h.asked++
 	h.hasScale, h.scale = p.opt.HasWindowScale, p.opt.WindowScale
 	h.hasMSS, h.mss = p.opt.HasMSS, int(p.opt.MSS)
 	h.hasTS, h.tsVal = p.opt.Timestamp, p.opt.TSVal
