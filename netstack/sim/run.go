@@ -193,8 +193,11 @@ func (w *world) patience(c *connection) time.Duration {
 		trip += 4 * time.Second
 	}
 	rto := 2*time.Second + 8*trip + 4*pause
-	// A wait for a retransmission can look like a round trip: RFC 6298 §2.2.
-	rto = min(max(rto, 3*c.longest), maxRTO)
+	// A wait R for a retransmission, and the trip before it, can look like a round
+	// trip, where the echo of a timestamp was lost and came with the repetition (RFC
+	// 7323 §4.1). RFC 6298 §2.2 makes 3 R of that, and §2.3 up to 3.52 R of it and
+	// two short ones.
+	rto = min(max(rto, 18*(c.longest+trip)/5), maxRTO)
 	if w.jumped > 0 {
 		rto = maxRTO // so can a jump
 	}
