@@ -54,7 +54,7 @@ type visitor struct {
 
 // publishUDP starts to receive on a bound socket.
 func (s *shard) publishUDP(b *spec.Bound) error {
-	unix.SetsockoptInt(b.FD, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+	hostsock.JoinDatagrams(b.FD)
 	p := &udpPort{shard: s, bound: b}
 	var err error
 	p.token, err = s.loop.Add(b.FD, reactor.Edge, p)

@@ -7,14 +7,14 @@ import (
 )
 
 // DialUDP makes a UDP socket connected to to, with the error queue on, and
-// UDP_GRO where the kernel has it.
+// datagrams joined where the kernel does that well.
 func DialUDP(to netip.AddrPort) (fd int, errno unix.Errno) {
 	fd, errno = socket(to.Addr(), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	if errno != 0 {
 		return -1, errno
 	}
 	ReportErrors(fd, to.Addr())
-	unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+	JoinDatagrams(fd)
 	// A sandbox that may reach a broadcast address by unicast routes is still
 	// not to send broadcasts: SO_BROADCAST stays off and connect says EACCES.
 	if errno = ConnectTo(fd, to); errno != 0 {

@@ -1,0 +1,14 @@
+package hostsock
+
+import "testing"
+
+func TestJoinedDatagramsAreAskedForFromLinux5_12On(t *testing.T) {
+	for release, want := range map[string]bool{
+		"5.12.0": true, "5.11.22-generic": false, "5.4.0-186-generic": false, "4.19.0": false,
+		"6.1.0-18-amd64": true, "6.18.44": true, "10.0": true, "5.12-rc1": true, "": false, "unknown": false,
+	} {
+		if got := releaseAtLeast(release, 5, 12); got != want {
+			t.Errorf("%q: %v, want %v", release, got, want)
+		}
+	}
+}
