@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -44,7 +45,6 @@ func run(m *testing.M) int {
 		return tool(os.Args[2:])
 	}
 	if sbxnet == "" {
-		lookAtSources("../../..")
 		dir, err := os.MkdirTemp("", "sbxnet-e2e-bin")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -79,15 +79,16 @@ func unignore() {
 
 // lookAtSources makes the sources of the programs under test part of what the
 // go command caches this test's result by: it knows what a test opens or looks
-// at within the module, and not what a compiler does that the test starts.
-func lookAtSources(module string) {
-	filepath.WalkDir(module, func(path string, d fs.DirEntry, err error) error {
+// at within the module, once the tests run, and not what a compiler does that
+// the test starts.
+var lookAtSources = sync.OnceFunc(func() {
+	filepath.WalkDir("../../..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && (d.IsDir() || filepath.Ext(path) == ".go" || d.Name() == "go.sum") {
 			os.Stat(path)
 		}
 		return nil
 	})
-}
+})
 
 // build compiles a program of this module, with the race detector if the tests
 // run with it: a data race in sbxnet itself then fails the test that met it.

@@ -29,6 +29,7 @@ var (
 // sceneOf begins the test's scene on first use and has it checked at the end.
 func sceneOf(t *testing.T) *scene {
 	t.Helper()
+	lookAtSources()
 	scenesMu.Lock()
 	defer scenesMu.Unlock()
 	if s := scenes[t]; s != nil {
