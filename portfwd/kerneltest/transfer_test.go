@@ -226,6 +226,12 @@ func note(t *testing.T, format string, args ...any) {
 // mss is the largest payload of a segment here.
 const mss = 1460
 
+// overtaken is how many segments may go again for one that others overtook.
+// Linux takes what was sent before a segment that arrived for lost by the
+// buffer, of up to 45 segments, once that is late by a quarter of the round trip
+// (tcp_rack_detect_loss, net/ipv4/tcp_recovery.c), which is microseconds here.
+const overtaken = 12
+
 // judge compares what was sent again with what was lost: for each packet that a
 // sender had reason to miss, two may go again, and now and then one as a tail
 // loss probe, as on a busy machine acknowledgements come late. Where that made
@@ -246,13 +252,13 @@ func (w *world) judge(connections int, up, down int64, pause time.Duration) {
 		{"down", w.outer.out.Load(), down, s.ToSandbox, s.FromSandbox},
 	} {
 		again := d.sent - d.size
-		missed := d.there.Lost + d.there.Corrupted + d.there.Overflowed + d.there.Reordered
+		missed := d.there.Lost + d.there.Corrupted + d.there.Overflowed
 		probes := 20*int64(connections) + d.size/mb
 		if pause > 100*time.Millisecond {
 			probes += int64(connections) * (1 << 20 / mss)
 		}
-		if limit := (2*int64(missed) + probes) * mss; again < 0 || again > limit {
-			w.t.Errorf("%s: %d bytes sent again, with %d packets missed: want at most %d", d.name, again, missed, limit)
+		if limit := (2*int64(missed) + overtaken*int64(d.there.Reordered) + probes) * mss; again < 0 || again > limit {
+			w.t.Errorf("%s: %d bytes sent again, with %d packets missed and %d overtaken: want at most %d", d.name, again, missed, d.there.Reordered, limit)
 		}
 	}
 }
