@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -272,6 +273,31 @@ func TestOutOfOrderRangesAreBounded(t *testing.T) {
 	}
 	if s.e.Stats().Drops.Memory == 0 {
 		t.Error("the rest was not counted as dropped")
+	}
+}
+
+// Out of order a sender may fill the window and nothing beyond: what is held is
+// bounded by what was advertised.
+func TestOutOfOrderBytesAreBoundedByTheWindow(t *testing.T) {
+	cfg := testConfig()
+	cfg.ReceiveBuffer = 64 << 10
+	s := established(t, cfg, sackMSS(1460))
+	full := strings.Repeat("x", 1000)
+	for i := range 200 { // three times the window, from byte 2 on
+		s.exchange(seg{flags: fACK, seq: 2 + 1000*i, ack: 1, data: full})
+	}
+	held := 0
+	for _, r := range s.conn().in.ranges {
+		held += r.len()
+	}
+	if held < 60<<10 || held > 64<<10 {
+		t.Errorf("%d bytes out of order are held, want up to the window of %d", held, 64<<10)
+	}
+	if s.e.Stats().Drops.OutOfWindow == 0 {
+		t.Error("the rest was not counted as dropped")
+	}
+	if n := s.e.Stats().BufferBytes; n > 3*chunkSize {
+		t.Errorf("%d bytes of buffers for a window of %d", n, 64<<10)
 	}
 }
 
