@@ -18,7 +18,8 @@ func runFlags() []cli.Flag {
 	flags := networkFlags()
 	flags = append(flags, sandboxFlags()...)
 	flags = append(flags, linkFlags()...)
-	return append(flags, watchingFlags()...)
+	flags = append(flags, watchingFlags()...)
+	return append(flags, profileFlags()...)
 }
 
 // A usage begins with the name of the flag's value in backquotes, if it takes

@@ -24,6 +24,11 @@ const tunDevice = "/dev/net/tun"
 // nothing of the sandbox is left.
 func (p *program) runSandbox(s *settings) error {
 	log := newLogger(p.stderr, s.LogFormat, s.logLevel())
+	stopProfiles, err := s.startProfiles(log)
+	if err != nil {
+		return err
+	}
+	defer stopProfiles()
 	r, err := start(s, log, newPacketLogger(p.stderr, s.LogFormat))
 	if err != nil {
 		return err

@@ -43,6 +43,7 @@ type settings struct {
 	Impair       impair.Spec
 	PCAP         string
 	LogPackets   bool
+	Profiles     map[string]string // files, by the flag that names them
 	LogLevel     slog.Level
 	LogFormat    string
 	Quiet        bool
@@ -75,7 +76,7 @@ func readSettings(c *cli.Context) (*settings, error) {
 		Command:      c.Args().Slice(),
 	}
 	for _, read := range []func(*cli.Context) error{
-		s.readNetwork, s.readAddresses, s.readSandbox, s.readLink, s.readLogging,
+		s.readNetwork, s.readAddresses, s.readSandbox, s.readLink, s.readLogging, s.readProfiles,
 	} {
 		if err := read(c); err != nil {
 			return nil, err
