@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -30,7 +31,7 @@ const (
 // runDemo is `sbxnet demo`: a sandbox around this same executable, published
 // on a free port of the host's loopback.
 func (p *program) runDemo() error {
-	log := newLogger(p.stderr, "text", slog.LevelInfo)
+	log := console.NewLogger(p.stderr, "sbxnet", "text", slog.LevelInfo)
 	task, hostSide, err := newDemoTask()
 	if err != nil {
 		return err

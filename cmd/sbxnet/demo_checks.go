@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"sbxnet/cmd/sbxnet/console"
 )
 
 // States of a check, as the page's style sheet knows them.
@@ -130,7 +132,7 @@ func dialFailure(err error) string {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer"
 	}
-	return oneLine(err.Error())
+	return console.OneLine(err.Error())
 }
 
 // dnsCheck asks each of the sandbox's servers, over UDP and TCP, for the name

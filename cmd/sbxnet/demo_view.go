@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/dns"
 )
 
@@ -96,7 +97,7 @@ func isDefault(r netlink.Route) bool {
 
 // nameservers are those of the sandbox's resolv.conf.
 func nameservers() []netip.AddrPort {
-	conf, err := dns.ReadConf(resolvConfPath)
+	conf, err := dns.ReadConf(network.ResolvConf)
 	if err != nil {
 		return nil
 	}
@@ -104,7 +105,7 @@ func nameservers() []netip.AddrPort {
 }
 
 func resolverText() string {
-	text, err := os.ReadFile(resolvConfPath)
+	text, err := os.ReadFile(network.ResolvConf)
 	if err != nil {
 		return err.Error()
 	}

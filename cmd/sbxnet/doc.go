@@ -9,11 +9,13 @@
 //
 //	flags.go    what may be typed
 //	settings.go what was typed, checked; nothing is started yet
-//	plan.go     the sandbox's addresses, out of the way of the host's routes
 //	name.go     the lock behind --name
 //	etc.go      the sandbox's resolv.conf and hosts
 //	run.go      publish, start, execute, wait; close in the opposite order
-//	forward.go  the stack on the sandbox's link, and what watches it
+//
+// Package network is the stack on the sandbox's link, whichever command opened
+// it. Called by the name of a tool that it stands in for, sbxnet is that tool:
+// main.go hands the command line to the package of that name.
 //
 // doctor.go asks the rooms below what this machine allows, and demo*.go is a
 // sandbox around this same executable, whose page shows what the sandbox sees.

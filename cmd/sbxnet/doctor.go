@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
 )
@@ -24,7 +25,7 @@ func (f finding) String() string {
 	if f.Fix != "" && f.Status != tapdev.OK {
 		s += "; to mend it: " + f.Fix
 	}
-	return oneLine(s)
+	return console.OneLine(s)
 }
 
 // runDoctor is `sbxnet doctor`.

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
+	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/userns"
 )
 
@@ -59,28 +59,8 @@ func exitStatus(err error) (status int, line string) {
 	if errors.As(err, &unstarted) {
 		status = unstarted.Status
 	}
-	return status, "sbxnet: " + oneLine(err.Error())
+	return status, "sbxnet: " + console.OneLine(err.Error())
 }
 
-// oneLine replaces what would break a line or move a terminal's cursor.
-func oneLine(s string) string {
-	s = strings.TrimSpace(s)
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' || r == '\t' {
-			return ' '
-		}
-		if !strconv.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// shown is a flag value as a message quotes it: as typed where that is
-// readable, in quotation marks where it is empty or has blanks in it.
-func shown(value string) string {
-	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r == ' ' || !strconv.IsPrint(r) }) {
-		return strconv.Quote(value)
-	}
-	return value
-}
+// shown is a flag value as a message quotes it.
+func shown(value string) string { return console.Shown(value) }

@@ -8,15 +8,13 @@ import (
 	"os"
 	"strings"
 
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/dns"
 	"sbxnet/userns"
 )
 
-// Host files that the sandbox has its own versions of.
-const (
-	resolvConfPath = "/etc/resolv.conf"
-	hostsPath      = "/etc/hosts"
-)
+// hostsPath is the host's file; the sandbox has its own version of it.
+const hostsPath = "/etc/hosts"
 
 // maxHosts bounds how much of the host's hosts file is copied into a sandbox,
 // in bytes. Lists of blocked names can be long; an endless pipe in its place is
@@ -28,7 +26,7 @@ const maxHosts = 16 << 20
 const noDNS = "# this sandbox has no name server (%s)\n"
 
 // resolvConf is the sandbox's /etc/resolv.conf, empty for the host's own.
-func (s *settings) resolvConf(p plan, host dns.Conf) string {
+func (s *settings) resolvConf(p network.Plan, host dns.Conf) string {
 	switch {
 	case s.Network == userns.NetworkHost:
 		return ""
@@ -38,7 +36,7 @@ func (s *settings) resolvConf(p plan, host dns.Conf) string {
 		return fmt.Sprintf(noDNS, "--dns none")
 	}
 	var servers []netip.Addr
-	for _, f := range p.families() {
+	for _, f := range p.Families() {
 		servers = append(servers, f.DNS)
 	}
 	return string(host.Sandbox(servers...))
@@ -47,7 +45,7 @@ func (s *settings) resolvConf(p plan, host dns.Conf) string {
 // hostsFile is the sandbox's /etc/hosts: the host's, with the sandbox's own
 // name in front where --hostname gives it one. It is never empty, so that what
 // is written to it inside never reaches the host's.
-func (s *settings) hostsFile(p plan, host string) string {
+func (s *settings) hostsFile(p network.Plan, host string) string {
 	if host == "" {
 		host = "127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 	}
@@ -55,7 +53,7 @@ func (s *settings) hostsFile(p plan, host string) string {
 		return host
 	}
 	own := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})} // without a link
-	if families := p.families(); len(families) > 0 {
+	if families := p.Families(); len(families) > 0 {
 		own = nil
 		for _, f := range families {
 			own = append(own, f.Sandbox)
@@ -71,7 +69,7 @@ func (s *settings) hostsFile(p plan, host string) string {
 // hostResolvers reads the host's resolv.conf, for its search domains and
 // options.
 func hostResolvers(log *slog.Logger) dns.Conf {
-	conf, err := dns.ReadConf(resolvConfPath)
+	conf, err := dns.ReadConf(network.ResolvConf)
 	if err != nil {
 		log.Warn("the sandbox gets none of the host's search domains: " + err.Error())
 	}

@@ -4,20 +4,37 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"sbxnet/cmd/sbxnet/pasta"
+	"sbxnet/cmd/sbxnet/rootlesskit"
+	"sbxnet/cmd/sbxnet/slirp4netns"
 	"sbxnet/userns"
 )
 
 // version is set by release builds with -ldflags "-X main.version=...".
 var version = ""
 
+// personalities are the tools that this executable stands in for when it is
+// called by their names, through the links that `sbxnet compat` makes. Each gets
+// the whole argument vector and returns the exit status.
+var personalities = map[string]func(args []string) int{
+	"slirp4netns": slirp4netns.Main,
+	"pasta":       pasta.Main,
+	"pesto":       pasta.PestoMain,
+	"rootlesskit": rootlesskit.Main,
+}
+
 func main() {
 	userns.Init() // does not return in a sandbox's first process
+	if as, ok := personalities[filepath.Base(os.Args[0])]; ok {
+		os.Exit(as(os.Args))
+	}
 	p := &program{stdout: os.Stdout, stderr: os.Stderr}
 	p.run, p.doctor, p.demo = p.runSandbox, p.runDoctor, p.runDemo
 	os.Exit(p.main(os.Args))

@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/dns"
 	"sbxnet/userns"
 )
@@ -30,38 +28,6 @@ func TestErrorsAreOneLine(t *testing.T) {
 		if status, line := exitStatus(c.err); status != c.status || line != c.line {
 			t.Errorf("%v: %d %q", c.err, status, line)
 		}
-	}
-}
-
-func TestTextLogIsForPeople(t *testing.T) {
-	var b bytes.Buffer
-	log := newLogger(&b, "text", slog.LevelInfo)
-	log.Debug("unseen")
-	log.Info("moved")
-	log.With("link", "tap0").WithGroup("g").Warn("slow\nlink", "mtu", 1500, slog.Group("in", "a", "b c"))
-	want := "sbxnet: moved\nsbxnet: warning: slow link (link=tap0 g.mtu=1500 g.in.a=\"b c\")\n"
-	if b.String() != want {
-		t.Errorf("%q, want %q", b.String(), want)
-	}
-}
-
-func TestPacketsAreLoggedAtAnyLevel(t *testing.T) {
-	var b bytes.Buffer
-	newPacketLogger(&b, "text").Debug("< ARP")
-	if b.String() != "sbxnet: < ARP\n" {
-		t.Errorf("%q", b.String())
-	}
-}
-
-func TestJSONLogIsJSON(t *testing.T) {
-	var b bytes.Buffer
-	newLogger(&b, "json", slog.LevelInfo).Warn("slow", "mtu", 1500)
-	var got struct {
-		Level, Msg string
-		MTU        int
-	}
-	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Msg != "slow" || got.MTU != 1500 || got.Level != "WARN" {
-		t.Errorf("%q: %+v, %v", b.String(), got, err)
 	}
 }
 
@@ -90,20 +56,20 @@ func TestANameIsTakenOnceAndGivenBack(t *testing.T) {
 }
 
 func TestFilesOfTheSandbox(t *testing.T) {
-	p := plan{V4: layout(defaultCIDR4, sandboxOffset4), V6: layout(defaultCIDR6, sandboxOffset6)}
+	p := network.Plan{V4: network.Layout(network.DefaultCIDR4), V6: network.Layout(network.DefaultCIDR6)}
 	host := dns.ParseConf([]byte("nameserver 127.0.0.53\nsearch example.test\noptions ndots:2\n"))
 	const hosts = "127.0.0.1 localhost\n"
 	for _, c := range []struct {
 		s           settings
-		p           plan
+		p           network.Plan
 		resolv, etc string
 	}{
 		{settings{Network: userns.NetworkSandbox}, p, "nameserver 10.0.2.3\nnameserver fd00::3\nsearch example.test\noptions ndots:2\n", hosts},
-		{settings{Network: userns.NetworkSandbox, DNS: dnsChoice{None: true}}, p, "# this sandbox has no name server (--dns none)\n", hosts},
-		{settings{Network: userns.NetworkSandbox, Hostname: "web", DNS: dnsChoice{Upstream: netip.MustParseAddrPort("9.9.9.9:53")}}, plan{V4: p.V4},
+		{settings{Network: userns.NetworkSandbox, DNS: network.DNS{None: true}}, p, "# this sandbox has no name server (--dns none)\n", hosts},
+		{settings{Network: userns.NetworkSandbox, Hostname: "web", DNS: network.DNS{Upstream: netip.MustParseAddrPort("9.9.9.9:53")}}, network.Plan{V4: p.V4},
 			"nameserver 10.0.2.3\nsearch example.test\noptions ndots:2\n", "10.0.2.100\tweb\n" + hosts},
-		{settings{Network: userns.NetworkNone, Hostname: "web"}, plan{}, "# this sandbox has no name server (--network none)\n", "127.0.0.1\tweb\n" + hosts},
-		{settings{Network: userns.NetworkHost}, plan{}, "", hosts},
+		{settings{Network: userns.NetworkNone, Hostname: "web"}, network.Plan{}, "# this sandbox has no name server (--network none)\n", "127.0.0.1\tweb\n" + hosts},
+		{settings{Network: userns.NetworkHost}, network.Plan{}, "", hosts},
 	} {
 		if got := c.s.resolvConf(c.p, host); got != c.resolv {
 			t.Errorf("%+v: resolv.conf %q, want %q", c.s, got, c.resolv)
@@ -112,7 +78,7 @@ func TestFilesOfTheSandbox(t *testing.T) {
 			t.Errorf("%+v: hosts %q, want %q", c.s, got, c.etc)
 		}
 	}
-	if got := (&settings{}).hostsFile(plan{}, ""); !strings.Contains(got, "localhost") {
+	if got := (&settings{}).hostsFile(network.Plan{}, ""); !strings.Contains(got, "localhost") {
 		t.Errorf("without a hosts file on the host: %q", got)
 	}
 }

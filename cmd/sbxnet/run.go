@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
-	"sbxnet/portfwd"
+	"sbxnet/cmd/sbxnet/console"
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -23,13 +25,13 @@ const tunDevice = "/dev/net/tun"
 // runSandbox is `sbxnet run`: it returns when the command has ended and
 // nothing of the sandbox is left.
 func (p *program) runSandbox(s *settings) error {
-	log := newLogger(p.stderr, s.LogFormat, s.logLevel())
+	log := console.NewLogger(p.stderr, "sbxnet", s.LogFormat, s.logLevel())
 	stopProfiles, err := s.startProfiles(log)
 	if err != nil {
 		return err
 	}
 	defer stopProfiles()
-	r, err := start(s, log, newPacketLogger(p.stderr, s.LogFormat))
+	r, err := start(s, log, console.NewPacketLogger(p.stderr, "sbxnet", s.LogFormat))
 	if err != nil {
 		return err
 	}
@@ -59,12 +61,11 @@ type running struct {
 	log      *slog.Logger
 	// packetLog is for --log-packets, whatever --log-level is.
 	packetLog *slog.Logger
-	plan      plan
-	published []spec.Bound
-	sandbox   *userns.Sandbox
-	forwarder *portfwd.Forwarder // nil without a network of the sandbox's own
-	// ended is closed when the sandbox has ended or is about to.
-	ended chan struct{}
+	plan      network.Plan
+	// published says what was, waiting holds the sockets until the network does.
+	published, waiting []spec.Bound
+	sandbox            *userns.Sandbox
+	network            *network.Network // nil without a network of the sandbox's own
 	// undo closes, last first, what was opened.
 	undo []func() error
 }
@@ -72,13 +73,13 @@ type running struct {
 // start brings everything up but the command. On an error it has undone what
 // it did.
 func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
-	r := &running{settings: s, log: log, packetLog: packetLog, ended: make(chan struct{})}
+	r := &running{settings: s, log: log, packetLog: packetLog}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	for _, step := range []func() error{r.lockName, r.chooseAddresses, r.publish, r.startSandbox, r.forward} {
+	for _, step := range []func() error{r.lockName, r.chooseAddresses, r.publish, r.startSandbox, r.connect} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -95,7 +96,6 @@ func (r *running) onClose(f func() error) { r.undo = append(r.undo, f) }
 
 // close ends what is still there. It is called once.
 func (r *running) close() {
-	close(r.ended)
 	for i := len(r.undo) - 1; i >= 0; i-- {
 		if err := r.undo[i](); err != nil {
 			r.log.Warn(err.Error())
@@ -118,11 +118,11 @@ func (r *running) chooseAddresses() error {
 	if s.Network != userns.NetworkSandbox {
 		return nil
 	}
-	host, err := hostPrefixes()
+	host, err := network.HostPrefixes()
 	if err != nil {
 		r.log.Warn("cannot tell whether the sandbox's addresses collide with the host's: " + err.Error())
 	}
-	r.plan, err = planAddresses(planRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
+	r.plan, err = network.PlanAddresses(network.PlanRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
 	return err
 }
 
@@ -131,8 +131,8 @@ func (r *running) publish() error {
 	if err != nil {
 		return usagef("%w", err)
 	}
-	r.published = bound
-	r.onClose(func() error { spec.CloseAll(r.published); return nil })
+	r.published, r.waiting = slices.Clone(bound), bound
+	r.onClose(func() error { spec.CloseAll(r.waiting); return nil })
 	return nil
 }
 
@@ -179,12 +179,35 @@ func (r *running) sandboxConfig() userns.Config {
 		return c
 	}
 	c.Link = s.Link
-	c.Link.HardwareAddr = net.HardwareAddr(sandboxMAC[:])
-	for _, f := range r.plan.families() {
+	c.Link.HardwareAddr = net.HardwareAddr(network.SandboxMAC[:])
+	for _, f := range r.plan.Families() {
 		c.Addresses = append(c.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
 		c.Gateways = append(c.Gateways, f.Gateway)
 	}
 	return c
+}
+
+// connect gives the sandbox its network, by way of the link that was opened in
+// it.
+func (r *running) connect() error {
+	s := r.settings
+	if s.Network != userns.NetworkSandbox {
+		return nil
+	}
+	info, files := r.sandbox.Link()
+	waiting := r.waiting
+	r.waiting = nil // the network closes them
+	n, err := network.Start(network.Config{
+		Info: info, Files: files, Plan: r.plan, MTU: s.Link.MTU, DNS: s.DNS, HostLoopback: s.HostLoopback,
+		Published: waiting, Impair: s.Impair, PCAP: s.PCAP,
+		LogPackets: s.LogPackets, PacketLog: r.packetLog, Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.network = n
+	r.onClose(n.Close)
+	return nil
 }
 
 // exec starts the command.
@@ -208,10 +231,10 @@ func (r *running) wait() error {
 	if err != nil {
 		return err
 	}
-	if r.forwarder != nil {
+	if r.network != nil {
 		impatient, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		defer stop()
-		r.forwarder.Drain(drainStall, impatient.Done())
+		r.network.Drain(drainStall, impatient.Done())
 	}
 	if status != 0 {
 		return &statusError{Status: status}

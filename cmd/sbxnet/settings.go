@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/tapdev/impair"
@@ -31,7 +32,7 @@ type settings struct {
 	Publish      []spec.Spec
 	Network      userns.Mode
 	HostLoopback bool
-	DNS          dnsChoice
+	DNS          network.DNS
 	IPv6         bool
 	CIDR4, CIDR6 netip.Prefix // not valid: the default
 	Hostname     string
@@ -50,14 +51,6 @@ type settings struct {
 	Command      []string
 	// Env is the command's environment; nil means sbxnet's own.
 	Env []string
-}
-
-// dnsChoice is the value of --dns. The zero value is the host's resolvers.
-type dnsChoice struct {
-	// None: the sandbox has no DNS.
-	None bool
-	// Upstream is the server to ask, if valid.
-	Upstream netip.AddrPort
 }
 
 // readSettings checks every flag of c, alone and against the others.
@@ -128,20 +121,20 @@ func asTyped(c *cli.Context, name string) string {
 	}
 }
 
-func parseDNS(value string, set bool) (dnsChoice, error) {
+func parseDNS(value string, set bool) (network.DNS, error) {
 	if !set {
-		return dnsChoice{}, nil
+		return network.DNS{}, nil
 	}
 	if value == "none" {
-		return dnsChoice{None: true}, nil
+		return network.DNS{None: true}, nil
 	}
 	if a, err := netip.ParseAddr(value); err == nil && usableServer(a) {
-		return dnsChoice{Upstream: netip.AddrPortFrom(a, 53)}, nil
+		return network.DNS{Upstream: netip.AddrPortFrom(a, 53)}, nil
 	}
 	if ap, err := netip.ParseAddrPort(value); err == nil && ap.Port() != 0 && usableServer(ap.Addr()) {
-		return dnsChoice{Upstream: ap}, nil
+		return network.DNS{Upstream: ap}, nil
 	}
-	return dnsChoice{}, usagef("--dns %s: not the address of a server; write one like 9.9.9.9 or [2620:fe::fe]:53, or none", shown(value))
+	return network.DNS{}, usagef("--dns %s: not the address of a server; write one like 9.9.9.9 or [2620:fe::fe]:53, or none", shown(value))
 }
 
 func usableServer(a netip.Addr) bool {
@@ -150,7 +143,7 @@ func usableServer(a netip.Addr) bool {
 
 func (s *settings) readAddresses(c *cli.Context) (err error) {
 	if c.IsSet("cidr") {
-		if s.CIDR4, err = parseCIDR("--cidr", c.String("cidr"), false); err != nil {
+		if s.CIDR4, err = network.ParseCIDR("--cidr", c.String("cidr"), false); err != nil {
 			return err
 		}
 	}
@@ -160,7 +153,7 @@ func (s *settings) readAddresses(c *cli.Context) (err error) {
 	if !s.IPv6 {
 		return usagef("--cidr6 %s: has no effect with --ipv6=false; leave one of them out", shown(c.String("cidr6")))
 	}
-	s.CIDR6, err = parseCIDR("--cidr6", c.String("cidr6"), true)
+	s.CIDR6, err = network.ParseCIDR("--cidr6", c.String("cidr6"), true)
 	return err
 }
 
@@ -202,7 +195,7 @@ func (s *settings) readLink(c *cli.Context) error {
 	if s.IPv6 && mtu < minMTU6 && c.IsSet("mtu") {
 		return usagef("--mtu %d: IPv6 needs at least %d; add --ipv6=false", mtu, minMTU6)
 	}
-	queues, err := parseNumber(c, "num-network-channels", 1, maxChannels)
+	queues, err := parseNumber(c, "num-network-channels", 1, network.MaxQueues)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -39,7 +40,7 @@ func TestFlagsReachTheSettings(t *testing.T) {
 		{"--network none", func(s *settings) any { return s.Network }, userns.NetworkNone},
 		{"--network=host", func(s *settings) any { return s.Network }, userns.NetworkHost},
 		{"--host-loopback", func(s *settings) any { return s.HostLoopback }, true},
-		{"--dns none", func(s *settings) any { return s.DNS }, dnsChoice{None: true}},
+		{"--dns none", func(s *settings) any { return s.DNS }, network.DNS{None: true}},
 		{"--dns 9.9.9.9", func(s *settings) any { return s.DNS.Upstream }, netip.MustParseAddrPort("9.9.9.9:53")},
 		{"--dns [2620:fe::fe]:5353", func(s *settings) any { return s.DNS.Upstream }, netip.MustParseAddrPort("[2620:fe::fe]:5353")},
 		{"--ipv6=false", func(s *settings) any { return s.IPv6 }, false},

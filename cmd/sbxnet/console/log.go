@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"bytes"
@@ -7,21 +7,22 @@ import (
 	"log/slog"
 )
 
-// newLogger makes the program's log on w. The text format is for people: one
-// line each, "sbxnet: warning: what happened (key=value)". The JSON format is
+// NewLogger makes the log of a program on w. The text format is for people: one
+// line each, "program: warning: what happened (key=value)". The JSON format is
 // slog's.
-func newLogger(w io.Writer, format string, level slog.Level) *slog.Logger {
+func NewLogger(w io.Writer, program, format string, level slog.Level) *slog.Logger {
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(&textHandler{w: w, level: level})
+	return slog.New(&textHandler{w: w, program: program, level: level})
 }
 
 // textHandler writes records as lines for a terminal that the command's own
 // output shares: no time stamp, no level on notices, one write for each line.
 type textHandler struct {
-	w     io.Writer
-	level slog.Level
+	w       io.Writer
+	program string
+	level   slog.Level
 	// attrs is what With added, formatted; group is the prefix of further keys.
 	attrs string
 	group string
@@ -31,7 +32,7 @@ func (h *textHandler) Enabled(_ context.Context, l slog.Level) bool { return l >
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	var b bytes.Buffer
-	b.WriteString("sbxnet: ")
+	b.WriteString(h.program + ": ")
 	switch {
 	case r.Level >= slog.LevelError:
 		b.WriteString("error: ")
@@ -40,7 +41,7 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	case r.Level < slog.LevelInfo:
 		b.WriteString("debug: ")
 	}
-	b.WriteString(oneLine(r.Message))
+	b.WriteString(OneLine(r.Message))
 	attrs := h.attrs
 	r.Attrs(func(a slog.Attr) bool {
 		attrs += formatAttr(h.group, a)
@@ -81,13 +82,13 @@ func formatAttr(group string, a slog.Attr) string {
 	if a.Key == "" {
 		return ""
 	}
-	return " " + group + a.Key + "=" + shown(v.String())
+	return " " + group + a.Key + "=" + Shown(v.String())
 }
 
-// newPacketLogger makes the log of --log-packets. Packets come at debug level;
+// NewPacketLogger makes the log of --log-packets. Packets come at debug level;
 // whoever asked for them sees them at any --log-level, as plain lines.
-func newPacketLogger(w io.Writer, format string) *slog.Logger {
-	return slog.New(asNotice{newLogger(w, format, slog.LevelInfo).Handler()})
+func NewPacketLogger(w io.Writer, program, format string) *slog.Logger {
+	return slog.New(asNotice{NewLogger(w, program, format, slog.LevelInfo).Handler()})
 }
 
 // asNotice passes every record on as one of level info.

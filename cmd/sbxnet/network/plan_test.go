@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"fmt"
@@ -8,21 +8,21 @@ import (
 )
 
 // hostWith is a host with routes, written "PREFIX NAME".
-func hostWith(routes ...string) []hostPrefix {
-	var out []hostPrefix
+func hostWith(routes ...string) []HostPrefix {
+	var out []HostPrefix
 	for _, r := range routes {
 		prefix, what, _ := strings.Cut(r, " ")
-		out = append(out, hostPrefix{netip.MustParsePrefix(prefix), what})
+		out = append(out, HostPrefix{netip.MustParsePrefix(prefix), what})
 	}
 	return out
 }
 
-func (f family) String() string {
+func (f Family) String() string {
 	return fmt.Sprintf("%s gw %s dns %s sandbox %s", f.Prefix, f.Gateway, f.DNS, f.Sandbox)
 }
 
 func TestDefaultPlan(t *testing.T) {
-	p, err := planAddresses(planRequest{IPv6: true}, hostWith("0.0.0.0/0 eth0", "192.168.1.0/24 eth0", "::/0 eth0", "2001:db8::/64 eth0"))
+	p, err := PlanAddresses(PlanRequest{IPv6: true}, hostWith("0.0.0.0/0 eth0", "192.168.1.0/24 eth0", "::/0 eth0", "2001:db8::/64 eth0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,16 +38,16 @@ func TestDefaultPlan(t *testing.T) {
 }
 
 func TestPlanWithoutIPv6(t *testing.T) {
-	p, err := planAddresses(planRequest{}, nil)
-	if err != nil || p.V6.on() || len(p.families()) != 1 {
+	p, err := PlanAddresses(PlanRequest{}, nil)
+	if err != nil || p.V6.On() || len(p.Families()) != 1 {
 		t.Errorf("%v, %v", p, err)
 	}
 }
 
 // IPv6 inside does not need IPv6 on the host.
 func TestPlanHasIPv6OnAHostWithout(t *testing.T) {
-	p, err := planAddresses(planRequest{IPv6: true}, hostWith("0.0.0.0/0 eth0"))
-	if err != nil || !p.V6.on() {
+	p, err := PlanAddresses(PlanRequest{IPv6: true}, hostWith("0.0.0.0/0 eth0"))
+	if err != nil || !p.V6.On() {
 		t.Errorf("%v, %v", p, err)
 	}
 }
@@ -55,7 +55,7 @@ func TestPlanHasIPv6OnAHostWithout(t *testing.T) {
 func TestDefaultsMoveOutOfTheHostsWay(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		host   []hostPrefix
+		host   []HostPrefix
 		v4, v6 string
 		notice []string // parts of the notices, one each
 	}{
@@ -72,7 +72,7 @@ func TestDefaultsMoveOutOfTheHostsWay(t *testing.T) {
 		{"all private IPv6", hostWith("fc00::/7 tun0"), "10.0.2.0/24", "fd00::/64", []string{"fd00::/64 hides the host's fc00::/7 (tun0)"}},
 		{"both", hostWith("10.0.2.0/24 a", "fd00::/64 b"), "10.0.3.0/24", "fd00:0:0:1::/64", []string{"10.0.3.0/24", "fd00:0:0:1::/64"}},
 	} {
-		p, err := planAddresses(planRequest{IPv6: true}, c.host)
+		p, err := PlanAddresses(PlanRequest{IPv6: true}, c.host)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -95,19 +95,18 @@ func TestDefaultsMoveOutOfTheHostsWay(t *testing.T) {
 func TestExplicitBlockThatCollidesIsRefused(t *testing.T) {
 	host := hostWith("0.0.0.0/0 eth0", "192.168.1.0/24 wlan0", "fd12::/64 wlan0")
 	for _, c := range []struct {
-		req  planRequest
+		req  PlanRequest
 		want string
 	}{
-		{planRequest{CIDR4: netip.MustParsePrefix("192.168.0.0/16")}, "--cidr 192.168.0.0/16: collides with the host's 192.168.1.0/24 (wlan0)"},
-		{planRequest{CIDR6: netip.MustParsePrefix("fd12::/64"), IPv6: true}, "--cidr6 fd12::/64: collides with the host's fd12::/64 (wlan0)"},
+		{PlanRequest{CIDR4: netip.MustParsePrefix("192.168.0.0/16")}, "--cidr 192.168.0.0/16: collides with the host's 192.168.1.0/24 (wlan0)"},
+		{PlanRequest{CIDR6: netip.MustParsePrefix("fd12::/64"), IPv6: true}, "--cidr6 fd12::/64: collides with the host's fd12::/64 (wlan0)"},
 	} {
-		_, err := planAddresses(c.req, host)
-		status, line := exitStatus(err)
-		if status != exitFailure || !strings.Contains(line, c.want) {
-			t.Errorf("%v: status %d, %q", c.req, status, line)
+		_, err := PlanAddresses(c.req, host)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v", c.req, err)
 		}
 	}
-	p, err := planAddresses(planRequest{CIDR4: netip.MustParsePrefix("192.168.2.0/24")}, host)
+	p, err := PlanAddresses(PlanRequest{CIDR4: netip.MustParsePrefix("192.168.2.0/24")}, host)
 	if err != nil || p.V4.Gateway.String() != "192.168.2.2" {
 		t.Errorf("free block: %v, %v", p, err)
 	}
@@ -126,11 +125,7 @@ func TestLayout(t *testing.T) {
 		{"fd00::10/124", "fd00::10/124 gw fd00::12 dns fd00::13 sandbox fd00::1e"},
 	} {
 		block := netip.MustParsePrefix(c.block)
-		n := uint64(sandboxOffset4)
-		if block.Addr().Is6() {
-			n = sandboxOffset6
-		}
-		f := layout(block, n)
+		f := Layout(block)
 		if f.String() != c.want {
 			t.Errorf("%s\nwant %s", f, c.want)
 		}
@@ -144,7 +139,7 @@ func TestLayout(t *testing.T) {
 
 // The machine's own routes are read: loopback is among them, whatever else is.
 func TestHostPrefixesHaveLoopback(t *testing.T) {
-	host, err := hostPrefixes()
+	host, err := HostPrefixes()
 	if err != nil {
 		t.Fatal(err)
 	}

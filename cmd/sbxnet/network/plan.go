@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"encoding/binary"
@@ -15,81 +15,68 @@ const (
 	sandboxOffset6 = 0x100
 )
 
-// Bounds of the prefix lengths that --cidr and --cidr6 take. An IPv4 block must
-// hold three different host addresses, and an IPv6 block is one link's, so /64
-// or less.
-const (
-	minBits4, maxBits4 = 8, 29
-	minBits6, maxBits6 = 64, 124
-)
-
-var (
-	defaultCIDR4 = netip.MustParsePrefix("10.0.2.0/24")
-	defaultCIDR6 = netip.MustParsePrefix("fd00::/64")
-)
-
-// A family is the sandbox's network in one address family. The zero value
+// A Family is the sandbox's network in one address family. The zero value
 // means that the sandbox has none.
-type family struct {
+type Family struct {
 	Prefix                netip.Prefix
 	Gateway, DNS, Sandbox netip.Addr
 }
 
-// on reports whether the sandbox has the family at all.
-func (f family) on() bool { return f.Prefix.IsValid() }
+// On reports whether the sandbox has the family at all.
+func (f Family) On() bool { return f.Prefix.IsValid() }
 
-// A plan is the addresses of one sandbox.
-type plan struct {
-	V4, V6 family
+// A Plan is the addresses of one sandbox.
+type Plan struct {
+	V4, V6 Family
 	// Notices tell the user, one line each, where a default was moved out of
 	// the host's way.
 	Notices []string
 }
 
-// families are those that the sandbox has, IPv4 first.
-func (p plan) families() []family {
-	var on []family
-	for _, f := range []family{p.V4, p.V6} {
-		if f.on() {
+// Families are those that the sandbox has, IPv4 first.
+func (p Plan) Families() []Family {
+	var on []Family
+	for _, f := range []Family{p.V4, p.V6} {
+		if f.On() {
 			on = append(on, f)
 		}
 	}
 	return on
 }
 
-// A planRequest is what the user asked for. A prefix that is not valid means
+// A PlanRequest is what the user asked for. A prefix that is not valid means
 // the default, which may be moved; a valid one is taken as it is or refused.
-type planRequest struct {
+type PlanRequest struct {
 	CIDR4, CIDR6 netip.Prefix
 	IPv6         bool
 }
 
-// A hostPrefix is a block of addresses that the host already knows a way to.
-type hostPrefix struct {
+// A HostPrefix is a block of addresses that the host already knows a way to.
+type HostPrefix struct {
 	netip.Prefix
 	// What names the route or interface for a message, such as "eth0".
 	What string
 }
 
-// planAddresses chooses the sandbox's blocks, so that none hides a network
+// PlanAddresses chooses the sandbox's blocks, so that none hides a network
 // that the host reaches: the sandbox could not get there. An error is about a
 // block that the user named.
-func planAddresses(req planRequest, host []hostPrefix) (plan, error) {
-	var p plan
+func PlanAddresses(req PlanRequest, host []HostPrefix) (Plan, error) {
+	var p Plan
 	v4, notice, err := chooseBlock("--cidr", req.CIDR4, candidates4, host)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
-	p.V4 = layout(v4, sandboxOffset4)
+	p.V4 = Layout(v4)
 	p.Notices = appendNotice(p.Notices, notice)
 	if !req.IPv6 {
 		return p, nil
 	}
 	v6, notice, err := chooseBlock("--cidr6", req.CIDR6, candidates6, host)
 	if err != nil {
-		return plan{}, err
+		return Plan{}, err
 	}
-	p.V6 = layout(v6, sandboxOffset6)
+	p.V6 = Layout(v6)
 	p.Notices = appendNotice(p.Notices, notice)
 	return p, nil
 }
@@ -105,10 +92,10 @@ func appendNotice(notices []string, notice string) []string {
 // candidate where the user asked for nothing. If the host has a route to every
 // candidate, the first is taken all the same: a sandbox that cannot see part of
 // the host's networks is better than none.
-func chooseBlock(flag string, asked netip.Prefix, candidates func() func() (netip.Prefix, bool), host []hostPrefix) (netip.Prefix, string, error) {
+func chooseBlock(flag string, asked netip.Prefix, candidates func() func() (netip.Prefix, bool), host []HostPrefix) (netip.Prefix, string, error) {
 	if asked.IsValid() {
 		if h, hit := collision(asked, host); hit {
-			return netip.Prefix{}, "", usagef("%s %s: collides with the host's %s (%s); choose a block that `ip route` does not list", flag, asked, h.Prefix, h.What)
+			return netip.Prefix{}, "", fmt.Errorf("%s %s: collides with the host's %s (%s); choose a block that `ip route` does not list", flag, asked, h.Prefix, h.What)
 		}
 		return asked, "", nil
 	}
@@ -129,13 +116,13 @@ func chooseBlock(flag string, asked netip.Prefix, candidates func() func() (neti
 // collision finds a host prefix that overlaps block. Routes so wide that they
 // stand for the whole internet (a default route, or the halves that VPN
 // clients put in its place) do not count.
-func collision(block netip.Prefix, host []hostPrefix) (hostPrefix, bool) {
+func collision(block netip.Prefix, host []HostPrefix) (HostPrefix, bool) {
 	for _, h := range host {
 		if !standsForDefault(h.Prefix) && h.Overlaps(block) {
 			return h, true
 		}
 	}
-	return hostPrefix{}, false
+	return HostPrefix{}, false
 }
 
 func standsForDefault(p netip.Prefix) bool {
@@ -191,14 +178,18 @@ func candidates6() func() (netip.Prefix, bool) {
 	}
 }
 
-// layout puts gateway, DNS and sandbox into a block. In a block too small for
+// Layout puts gateway, DNS and sandbox into a block. In a block too small for
 // the sandbox's usual offset it gets the last host address.
-func layout(block netip.Prefix, sandboxOffset uint64) family {
+func Layout(block netip.Prefix) Family {
+	sandboxOffset := uint64(sandboxOffset4)
+	if block.Addr().Is6() {
+		sandboxOffset = sandboxOffset6
+	}
 	hostBits := block.Addr().BitLen() - block.Bits()
 	if last := uint64(1)<<min(hostBits, 63) - 2; sandboxOffset > last {
 		sandboxOffset = last
 	}
-	return family{
+	return Family{
 		Prefix:  block,
 		Gateway: offset(block, gatewayOffset),
 		DNS:     offset(block, dnsOffset),
@@ -216,47 +207,4 @@ func offset(block netip.Prefix, n uint64) netip.Addr {
 	b := block.Addr().As16()
 	binary.BigEndian.PutUint64(b[8:], binary.BigEndian.Uint64(b[8:])+n)
 	return netip.AddrFrom16(b)
-}
-
-// parseCIDR reads the value of --cidr or --cidr6.
-func parseCIDR(flag, value string, v6 bool) (netip.Prefix, error) {
-	example, low, high := defaultCIDR4, minBits4, maxBits4
-	if v6 {
-		example, low, high = defaultCIDR6, minBits6, maxBits6
-	}
-	p, err := netip.ParsePrefix(value)
-	if err != nil || p.Addr().Is4() == v6 || p.Addr().Is4In6() {
-		return netip.Prefix{}, usagef("%s %s: not an %s block; write it like %s", flag, shown(value), familyName(v6), example)
-	}
-	if p.Bits() < low || p.Bits() > high {
-		return netip.Prefix{}, usagef("%s %s: prefix length outside %d..%d; write it like %s", flag, value, low, high, example)
-	}
-	if m := p.Masked(); m != p {
-		return netip.Prefix{}, usagef("%s %s: not a network address; did you mean %s?", flag, value, m)
-	}
-	if what := special(p); what != "" {
-		return netip.Prefix{}, usagef("%s %s: %s addresses cannot be a sandbox's; use a private block such as %s", flag, value, what, example)
-	}
-	return p, nil
-}
-
-func familyName(v6 bool) string {
-	if v6 {
-		return "IPv6"
-	}
-	return "IPv4"
-}
-
-// special names the reserved range that a block lies in, or returns "".
-func special(p netip.Prefix) string {
-	for _, r := range []struct{ prefix, what string }{
-		{"0.0.0.0/8", "unspecified"}, {"127.0.0.0/8", "loopback"}, {"169.254.0.0/16", "link-local"},
-		{"224.0.0.0/4", "multicast"}, {"240.0.0.0/4", "reserved"},
-		{"::/8", "reserved"}, {"64:ff9b::/32", "translated IPv4"}, {"fe80::/10", "link-local"}, {"ff00::/8", "multicast"},
-	} {
-		if netip.MustParsePrefix(r.prefix).Overlaps(p) {
-			return r.what
-		}
-	}
-	return ""
 }

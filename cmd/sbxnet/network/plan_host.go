@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"fmt"
@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostPrefixes reads the destinations of all routes of this network namespace,
+// HostPrefixes reads the destinations of all routes of this network namespace,
 // every table, the local one with the host's own addresses included. Routes
 // that only say no (unreachable, blackhole, prohibit) are left out: there is
 // nothing behind them to hide.
-func hostPrefixes() ([]hostPrefix, error) {
+func HostPrefixes() ([]HostPrefix, error) {
 	links := map[int]string{}
 	list, err := netlink.LinkList()
 	if err != nil {
@@ -21,7 +21,7 @@ func hostPrefixes() ([]hostPrefix, error) {
 	for _, l := range list {
 		links[l.Attrs().Index] = l.Attrs().Name
 	}
-	var out []hostPrefix
+	var out []HostPrefix
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
 		// Table 0 with the filter bit set means all of them.
 		routes, err := netlink.RouteListFiltered(fam, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -33,7 +33,7 @@ func hostPrefixes() ([]hostPrefix, error) {
 		}
 		for _, r := range routes {
 			if p, ok := destination(r); ok {
-				out = append(out, hostPrefix{Prefix: p, What: routeName(r, links)})
+				out = append(out, HostPrefix{Prefix: p, What: routeName(r, links)})
 			}
 		}
 	}

@@ -1,0 +1,2 @@
+// Package rootlesskit is sbxnet under the name of rootlesskit.
+package rootlesskit

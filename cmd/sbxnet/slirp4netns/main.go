@@ -1,0 +1,13 @@
+package slirp4netns
+
+import (
+	"fmt"
+	"os"
+)
+
+// Main runs one command line, args[0] being the name that it was called by, and
+// returns the exit status.
+func Main(args []string) int {
+	fmt.Fprintln(os.Stderr, "slirp4netns: not built yet")
+	return 1
+}
