@@ -23,6 +23,7 @@ const loopbackFlowsMax = 1 << 15
 // may be silent for days, and TCP and the Handler know what is over.
 type loopbackFlows struct {
 	young, old map[loopbackFlow]struct{}
+	forgotten  uint64
 }
 
 // note remembers f.
@@ -30,11 +31,12 @@ func (l *loopbackFlows) note(f loopbackFlow) {
 	if _, ok := l.young[f]; ok {
 		return
 	}
+	delete(l.old, f)
 	if l.young == nil || len(l.young) == loopbackFlowsMax {
+		l.forgotten += uint64(len(l.old))
 		l.old, l.young = l.young, make(map[loopbackFlow]struct{})
 	}
 	l.young[f] = struct{}{}
-	delete(l.old, f)
 }
 
 // has reports whether f is remembered, and keeps it in memory.

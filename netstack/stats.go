@@ -23,8 +23,9 @@ type Stats struct {
 	ARP, ND                       neighbor.Stats
 	Reassembly4, Reassembly6      reassembly.Stats
 	TCP                           tcp.Stats
-	ReassemblyBytes, NeighborsNow int // now
-	LoopbackFlows                 int // now: remembered flows to 127.0.0.0/8 in the sandbox
+	ReassemblyBytes, NeighborsNow int    // now
+	LoopbackFlows                 int    // now: remembered flows to 127.0.0.0/8 in the sandbox
+	LoopbackForgotten             uint64 // of those, for want of room
 }
 
 // Drops counts packets that went no further, by cause.
@@ -46,6 +47,7 @@ type Drops struct {
 	Protocol         uint64 // transport protocol not known
 	NoSuchHost       uint64 // on the link, but not our address
 	Refused          uint64 // UDP or echo that nobody takes
+	EndpointFull     uint64 // UDP that an endpoint's owner had no room for
 	NotSolicited     uint64 // neighbour discovery that fails RFC 4861's checks
 	ICMPIgnored      uint64 // types that need no answer
 	ICMPQuote        uint64 // errors that quote nothing of ours
@@ -66,6 +68,7 @@ func (s *Stack) Stats() Stats {
 	st.ReassemblyBytes = bytes4 + bytes6
 	st.NeighborsNow = s.arp.Len() + s.nd.Len()
 	st.LoopbackFlows = len(s.loopback.young) + len(s.loopback.old)
+	st.LoopbackForgotten = s.loopback.forgotten
 	st.TCP = s.tcp.Stats()
 	return st
 }

@@ -85,6 +85,10 @@ func (e *UDPEndpoint) Addr() netip.AddrPort { return e.local }
 // endpoint did not arrive.
 func (e *UDPEndpoint) SetUnreachable(f func(*Unreachable)) { e.unreachable = f }
 
+// Overflowed is called by the endpoint's owner, from within its function, when it
+// had no room for n datagrams: they are counted as Drops.EndpointFull.
+func (e *UDPEndpoint) Overflowed(n int) { e.stack.stats.Drops.EndpointFull += uint64(n) }
+
 // Close unbinds the endpoint. It may be called more than once.
 func (e *UDPEndpoint) Close() {
 	if e.stack.endpoints[e.local] == e {

@@ -244,8 +244,12 @@ func TestLoopbackFlowsAreBounded(t *testing.T) {
 			t.Fatalf("a flow in use was forgotten after %d others", i)
 		}
 	}
-	if n := len(l.young) + len(l.old); n > 2*loopbackFlowsMax {
+	n := len(l.young) + len(l.old)
+	if n > 2*loopbackFlowsMax {
 		t.Fatalf("%d flows remembered", n)
+	}
+	if int(l.forgotten) != 3*loopbackFlowsMax+1-n { // each but f was noted once, and f never forgotten
+		t.Fatalf("%d counted as forgotten, %d remembered of %d", l.forgotten, n, 3*loopbackFlowsMax+1)
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"sbxnet/portfwd/dns"
+	"sbxnet/tapdev"
 )
 
 // names appends the paths of a struct's fields, down to those that are no
@@ -50,8 +53,14 @@ func TestStatisticsOnThePageExist(t *testing.T) {
 	for _, k := range known {
 		exists[k] = true
 	}
+	for _, link := range names(nil, "tapdev.Stats.", reflect.TypeFor[tapdev.Stats]()) {
+		exists[link] = true
+	}
+	for _, server := range names(nil, "dns.Stats.", reflect.TypeFor[dns.Stats]()) {
+		exists[server] = true
+	}
 	found := 0
-	for _, m := range regexp.MustCompile("`((?:TCP|UDP|Echo|DHCP|Stacks\\[\\])\\.[A-Za-z0-9.]+|HandedOver|HandoverLost)`").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("`((?:TCP|UDP|Echo|DHCP|Stacks\\[\\]|tapdev\\.Stats|dns\\.Stats)\\.[A-Za-z0-9.]+|HandedOver|HandoverLost)`").FindAllStringSubmatch(string(page), -1) {
 		found++
 		if !exists[m[1]] {
 			t.Errorf("%s is no statistic", m[1])
@@ -62,13 +71,40 @@ func TestStatisticsOnThePageExist(t *testing.T) {
 	}
 }
 
+// A row of the first tables is a bound, with the statistic that shows it and
+// the test that reaches it; one row says why it has none.
+func TestEveryBoundHasAStatisticAndATest(t *testing.T) {
+	page, err := os.ReadFile("../docs/limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(strings.TrimSpace(line), "|")
+		if len(cells) != 8 || strings.Contains(cells[1], "---") || strings.TrimSpace(cells[1]) == "limit" {
+			continue
+		}
+		rows++
+		statistic, test := cells[5], cells[6]
+		if !strings.Contains(statistic, "`") && !strings.Contains(cells[1], "one turn of a shard") {
+			t.Errorf("%s: no statistic", cells[1])
+		}
+		if !strings.Contains(test, "Test") {
+			t.Errorf("%s: no test", cells[1])
+		}
+	}
+	if rows < 31 {
+		t.Errorf("%d bounds found", rows)
+	}
+}
+
 func TestTestsOnThePageExist(t *testing.T) {
 	page, err := os.ReadFile("../docs/limits.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var source strings.Builder
-	for _, pattern := range []string{"*_test.go", "*/*_test.go", "../netstack/*_test.go", "../netstack/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "../netstack/*_test.go", "../netstack/*/*_test.go", "../tapdev/*_test.go"} {
 		files, _ := filepath.Glob(pattern)
 		for _, f := range files {
 			b, err := os.ReadFile(f)

@@ -122,7 +122,8 @@ func (c *PacketConn) open(locals []netip.AddrPort) error {
 func (c *PacketConn) openPort(locals []netip.AddrPort) error {
 	port := locals[0].Port()
 	for _, local := range locals {
-		e, err := c.net.stack.BindUDP(netip.AddrPortFrom(local.Addr(), port), c.receive)
+		var e *netstack.UDPEndpoint
+		e, err := c.net.stack.BindUDP(netip.AddrPortFrom(local.Addr(), port), func(d *netstack.Datagram) { c.receive(e, d) })
 		if err != nil {
 			c.closeAll()
 			return err
@@ -143,8 +144,9 @@ func (c *PacketConn) closeAll() {
 	c.endpoints = nil
 }
 
-// receive queues a datagram, or a train of them. The owner calls it.
-func (c *PacketConn) receive(d *netstack.Datagram) {
+// receive queues a datagram, or a train of them, that came to endpoint e. The
+// owner calls it.
+func (c *PacketConn) receive(e *netstack.UDPEndpoint, d *netstack.Datagram) {
 	if c.remote.IsValid() && d.Src != c.remote {
 		return
 	}
@@ -156,7 +158,11 @@ func (c *PacketConn) receive(d *netstack.Datagram) {
 	}
 	for rest := d.Payload; ; {
 		n := min(size, len(rest))
-		if c.closed || !c.in.fits(n) {
+		if c.closed {
+			break
+		}
+		if !c.in.fits(n) {
+			e.Overflowed(max(1, (len(rest)+size-1)/max(1, size))) // it may be an empty one
 			break
 		}
 		c.in.push(datagram{own: d.Dst, peer: d.Src, payload: append([]byte(nil), rest[:n]...)})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sbxnet/netstack"
 	"sbxnet/netstack/socket"
 )
 
@@ -163,6 +164,47 @@ func TestFloodIsDroppedNotKept(t *testing.T) {
 	client.WriteTo([]byte("after"), server.LocalAddr())
 	if n, _, err := server.ReadFrom(buf); err != nil || string(buf[:n]) != "after" {
 		t.Errorf("after the flood: %q, %v", buf[:n], err)
+	}
+}
+
+// Datagrams without payload take no bytes, so it is their number that is bounded.
+func TestFloodOfEmptyDatagramsIsBoundedAndCounted(t *testing.T) {
+	a, b := pair(t)
+	server, client := listenPacket(t, b, "udp", "10.0.2.100:9"), listenPacket(t, a, "udp4", ":0")
+	const sent, kept = 5000, 4096
+	for i := range sent {
+		if _, err := client.WriteTo(nil, server.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		if i%64 == 63 || i == sent-1 { // the link's own queue is not to overflow
+			waitStats(t, b, func(s netstack.Stats) bool { return s.UDPIn == uint64(i+1) })
+		}
+	}
+	if s := stats(t, b); s.Drops.EndpointFull != sent-kept {
+		t.Errorf("%d dropped for want of room, want %d", s.Drops.EndpointFull, sent-kept)
+	}
+	for i := range kept {
+		if n, _, err := server.ReadFrom(make([]byte, 1)); n != 0 || err != nil {
+			t.Fatalf("datagram %d: %d bytes, %v", i, n, err)
+		}
+	}
+}
+
+func stats(t *testing.T, n *socket.Net) netstack.Stats {
+	t.Helper()
+	s, err := n.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func waitStats(t *testing.T, n *socket.Net, good func(netstack.Stats) bool) {
+	t.Helper()
+	for start := time.Now(); !good(stats(t, n)); time.Sleep(100 * time.Microsecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("after 10 s: %+v", stats(t, n))
+		}
 	}
 }
 

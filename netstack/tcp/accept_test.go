@@ -133,6 +133,9 @@ func TestChallengeAcksAreLimitedPerConnection(t *testing.T) {
 	if n != challengeMax {
 		t.Fatalf("%d challenge ACKs, want %d", n, challengeMax)
 	}
+	if w := s.e.Stats().ChallengesWithheld; w != 50-challengeMax {
+		t.Fatalf("%d withheld, want %d", w, 50-challengeMax)
+	}
 	s.after(challengeSlot)
 	s.one(s.exchange(seg{flags: fRST, seq: 100}), fACK, 1, 1, 0)
 }

@@ -200,8 +200,12 @@ func TestTimeWaitIsCapped(t *testing.T) {
 		s.flush()
 		s.exchange(seg{flags: fFIN | fACK, seq: 1, ack: 2})
 	}
-	if n := s.e.Stats().TimeWait; n != 3 {
-		t.Fatalf("%d records", n)
+	if st := s.e.Stats(); st.TimeWait != 3 || st.TimeWaitEvicted != 7 {
+		t.Fatalf("%d records, %d evicted, want 3 and 7", st.TimeWait, st.TimeWaitEvicted)
+	}
+	s.after(timeWaitTimeout + time.Second) // time that has run out evicts nobody
+	if st := s.e.Stats(); st.TimeWait != 0 || st.TimeWaitEvicted != 7 {
+		t.Fatalf("%d records, %d evicted, want 0 and 7", st.TimeWait, st.TimeWaitEvicted)
 	}
 }
 

@@ -284,8 +284,10 @@ func (c *Conn) afterAck() {
 // connection: a limit shared by all would tell an attacker about others
 // (CVE-2016-5696).
 func (c *Conn) challengeACK() {
-	if c.challenge.allow(c.engine.now) {
-		c.ackNow = true
-		c.markDirty()
+	if !c.challenge.allow(c.engine.now) {
+		c.engine.stats.ChallengesWithheld++
+		return
 	}
+	c.ackNow = true
+	c.markDirty()
 }

@@ -277,7 +277,9 @@ func (c *Conn) sendRecord(n int, flags header.TCPFlags, mss int, o *header.TCPOp
 	}
 	start := c.sndNxt
 	c.sndNxt = c.sndNxt.Add(uint32(size))
-	c.sent.add(sent{start: start, end: c.sndNxt, at: c.engine.now})
+	if c.sent.add(sent{start: start, end: c.sndNxt, at: c.engine.now}) {
+		c.engine.stats.RecordsJoined++
+	}
 	c.route.ECN = ecnNotCapable
 	if c.ecnOK && n > 0 {
 		c.route.ECN = ecnECT0

@@ -502,6 +502,9 @@ func TestTinyWritesAreBoundedInRecords(t *testing.T) {
 	if n := c.sent.count(); n != maxSent || c.outstanding() != 5000 {
 		t.Fatalf("%d records for %d bytes", n, c.outstanding())
 	}
+	if n := s.e.Stats().RecordsJoined; n != 5000-maxSent {
+		t.Fatalf("%d joined, want %d", n, 5000-maxSent)
+	}
 	s.after(20 * time.Millisecond)
 	s.tsVal++
 	s.sack(1, s.block(2000, 4000))

@@ -40,20 +40,22 @@ func (q *sentQueue) all() []sent { return q.recs[q.head:] }
 
 func (q *sentQueue) count() int { return len(q.recs) - q.head }
 
-// add appends a record of a transmission.
-func (q *sentQueue) add(r sent) {
+// add appends a record of a transmission. It reports whether that had to join
+// the last one.
+func (q *sentQueue) add(r sent) (joined bool) {
 	if n := len(q.recs); q.count() >= maxSent {
 		last := &q.recs[n-1]
 		if !last.has(flagSacked | flagLost) {
 			last.end, last.at = r.end, r.at
 			last.flags |= flagMerged
-			return
+			return true
 		}
 	}
 	if len(q.recs) == cap(q.recs) && q.head > 0 {
 		q.compact()
 	}
 	q.recs = append(q.recs, r)
+	return false
 }
 
 func (q *sentQueue) compact() {

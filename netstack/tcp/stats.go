@@ -8,10 +8,13 @@ type Stats struct {
 	Cookies                 uint64 // SYN cookies given out
 	ActiveOpens             uint64
 	PassiveOpens            uint64
-	Connections             int // now
-	Held                    int // now
-	TimeWait                int // now
-	BufferBytes             int // now, free ones included
+	Connections             int    // now
+	Held                    int    // now
+	TimeWait                int    // now
+	BufferBytes             int    // now, free ones included
+	TimeWaitEvicted         uint64 // records that made room before their time: Limits.TimeWait
+	ChallengesWithheld      uint64 // challenge ACKs not sent, for a connection had sent enough (RFC 5961 §10)
+	RecordsJoined           uint64 // transmissions that a connection at its bound does not tell apart any more
 	Drops                   Drops
 }
 

@@ -76,6 +76,7 @@ func (c *Conn) becomeTimeWait() {
 	c.markDirty()
 	for len(e.timeWaits.byKey) >= e.cfg.Limits.TimeWait {
 		e.timeWaits.remove(e.timeWaits.oldest)
+		e.stats.TimeWaitEvicted++
 	}
 	e.timeWaits.byKey[w.key] = w
 	e.startTimeWait(w)
@@ -121,6 +122,8 @@ func (e *Engine) inputTimeWait(w *timeWait, s *segment) (reopen bool) {
 	if s.end() != w.rcvNxt || s.length() > 0 {
 		if w.challenge.allow(e.now) {
 			e.ackTimeWait(w)
+		} else {
+			e.stats.ChallengesWithheld++
 		}
 	}
 	return false
