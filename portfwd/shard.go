@@ -19,7 +19,7 @@ import (
 // others, or acknowledgements, wait long.
 const (
 	framesPerTurn = 64
-	bytesPerTurn  = 1 << 20   // of frames read from the link, and of host sockets
+	bytesPerTurn  = 1 << 20   // of host sockets
 	bytesPerFlow  = 512 << 10 // that one flow moves, each way
 	datagramSlots = 32        // datagrams, or trains of them, read from the host
 )
@@ -145,30 +145,23 @@ func (l linkEvents) Ready(e reactor.Events) {
 	}
 }
 
-// readLink takes frames until there are none or enough for one turn. The queue
-// is registered level-triggered, so what is left reports itself.
+// readLink takes the frames that one read finds. The queue is registered
+// level-triggered, so what is left reports itself.
 func (s *shard) readLink(now timer.Instant) error {
 	if !s.linkReadable {
 		return nil
 	}
 	s.linkReadable = false
-	for frames, bytes := 0, 0; frames < framesPerTurn && bytes < bytesPerTurn; {
-		n, err := s.queue.Read(s.in[:framesPerTurn-frames])
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			break
-		}
-		for i := range s.in[:n] {
-			f := &s.in[i]
-			bytes += len(f.Data)
-			s.input(f.Data, f.Offload, now)
-		}
-		frames += n
-		// Datagrams that were collected lie in the queue's memory.
-		s.udp.flush()
+	n, err := s.queue.Read(s.in[:])
+	if err != nil {
+		return err
 	}
+	for i := range s.in[:n] {
+		f := &s.in[i]
+		s.input(f.Data, f.Offload, now)
+	}
+	// Datagrams that were collected lie in the queue's memory.
+	s.udp.flush()
 	return nil
 }
 

@@ -17,7 +17,9 @@
 // closed finds nobody, even if the number of the descriptor or the slot has
 // been given to someone else in the same turn.
 //
-// The loop sleeps in epoll_pwait2 until the deadline it is given and never
-// wakes by itself. Waiting enters the kernel the way that tells the Go scheduler; a
-// poll that cannot block does not.
+// The loop sleeps in epoll_pwait. A deadline is a timerfd in the same set, which
+// is set anew only for an earlier one: a deadline that has moved away costs one
+// wake-up when the old one comes, and nothing in the waits until then. Without a
+// deadline the loop never wakes by itself. Waiting enters the kernel the way that
+// tells the Go scheduler; a poll that cannot block does not.
 package reactor

@@ -60,9 +60,7 @@ type Loop struct {
 	table  table
 	events [eventsPerWait]unix.EpollEvent
 	ready  int
-	// noPwait2 is set once the kernel, or a seccomp filter in front of it, has
-	// refused epoll_pwait2; timeouts are then rounded up to milliseconds.
-	noPwait2 bool
+	alarm  alarm
 
 	mu     sync.Mutex
 	posted []func()
@@ -82,10 +80,19 @@ func New(epoch time.Time) (*Loop, error) {
 		unix.Close(epfd)
 		return nil, fmt.Errorf("create eventfd: %w", err)
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, epoch: epoch}
-	if _, err := l.Add(wakefd, Level, wakeup{l}); err != nil {
+	alarm, err := newAlarm()
+	if err != nil {
 		unix.Close(epfd)
 		unix.Close(wakefd)
+		return nil, err
+	}
+	l := &Loop{epfd: epfd, wakefd: wakefd, epoch: epoch, alarm: alarm}
+	_, err = l.Add(wakefd, Level, wakeup{l})
+	if err == nil {
+		_, err = l.Add(alarm.fd, Level|unix.EPOLLET, &l.alarm)
+	}
+	if err != nil {
+		l.Close()
 		return nil, err
 	}
 	return l, nil
@@ -130,7 +137,9 @@ func (l *Loop) Now() timer.Instant { return l.now }
 func (l *Loop) Clock() timer.Instant { return timer.Instant(time.Since(l.epoch)) }
 
 // Wait sleeps until something is ready or the deadline has passed, reads the
-// clock and returns it. A deadline in the past, such as 0, only looks.
+// clock and returns it. It may return before either: an alarm that was set for
+// an earlier deadline, since moved away, goes off once. A deadline in the past,
+// such as 0, only looks.
 func (l *Loop) Wait(deadline timer.Instant) (timer.Instant, error) {
 	n, errno := l.wait(deadline)
 	l.now = l.Clock()
@@ -155,25 +164,19 @@ func (l *Loop) Dispatch() {
 
 func (l *Loop) wait(deadline timer.Instant) (int, unix.Errno) {
 	if deadline == timer.Never {
-		return l.block(^uintptr(0))
+		return l.block()
 	}
-	left := int64(0)
-	if deadline > l.now { // else: no need to look at the clock to know
-		left = int64(deadline - l.Clock())
-	}
-	if left <= 0 {
+	if deadline <= l.now { // no need to look at the clock to know
 		return l.poll()
 	}
-	if !l.noPwait2 {
-		ts := unix.NsecToTimespec(left)
-		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
-			eventsPerWait, uintptr(unsafe.Pointer(&ts)), 0, 0)
-		if errno != unix.ENOSYS && errno != unix.EPERM {
-			return count(n, errno), errno
-		}
-		l.noPwait2 = true
+	now := l.Clock()
+	if deadline <= now {
+		return l.poll()
 	}
-	return l.block(milliseconds(left))
+	if errno := l.alarm.setFor(deadline, now, int64(deadline-now)); errno != 0 {
+		return 0, errno
+	}
+	return l.block()
 }
 
 // poll looks without waiting, and without a word to the Go scheduler.
@@ -183,19 +186,12 @@ func (l *Loop) poll() (int, unix.Errno) {
 	return count(n, errno), errno
 }
 
-// block waits for up to ms milliseconds, all ones being for ever.
-func (l *Loop) block(ms uintptr) (int, unix.Errno) {
+// block waits until something is ready.
+func (l *Loop) block() (int, unix.Errno) {
+	const forever = ^uintptr(0)
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
-		eventsPerWait, ms, 0, 0)
+		eventsPerWait, forever, 0, 0)
 	return count(n, errno), errno
-}
-
-// milliseconds rounds up, so that a deadline has passed when the loop wakes for
-// it, and stays within what the kernel takes.
-func milliseconds(ns int64) uintptr {
-	const most = 1 << 30
-	ms := (ns-1)/int64(time.Millisecond) + 1
-	return uintptr(min(ms, most))
 }
 
 func count(n uintptr, errno unix.Errno) int {
@@ -212,6 +208,7 @@ func (l *Loop) Close() {
 	l.closed = true
 	l.posted = nil
 	l.mu.Unlock()
+	unix.Close(l.alarm.fd)
 	unix.Close(l.wakefd)
 	unix.Close(l.epfd)
 }

@@ -109,18 +109,66 @@ func TestForgettingTwiceHarmsNobody(t *testing.T) {
 }
 
 func TestWaitEndsAtDeadlineAndNotBefore(t *testing.T) {
-	for _, noPwait2 := range []bool{false, true} {
-		l := newLoop(t)
-		l.noPwait2 = noPwait2
-		l.Wait(0)
-		deadline := l.Clock().Add(3500 * time.Microsecond)
+	l := newLoop(t)
+	l.Wait(0)
+	for _, d := range []time.Duration{3500 * time.Microsecond, 1, 20 * time.Millisecond, time.Millisecond} {
+		deadline := l.Clock().Add(d)
+		now := sleepUntil(t, l, deadline)
+		if now < deadline {
+			t.Errorf("a wait of %v ended %v early", d, deadline.Sub(now))
+		}
+	}
+}
+
+// sleepUntil waits as a shard does, again and again until the deadline.
+func sleepUntil(t *testing.T, l *Loop, deadline timer.Instant) timer.Instant {
+	t.Helper()
+	for began := time.Now(); ; {
 		now, err := l.Wait(deadline)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if now < deadline {
-			t.Errorf("woke %v early", deadline.Sub(now))
+		l.Dispatch()
+		if now >= deadline {
+			return now
 		}
+		if time.Since(began) > 10*time.Second {
+			t.Fatalf("the loop is awake, the deadline %v away", deadline.Sub(now))
+		}
+	}
+}
+
+func TestDeadlineThatMovesAwayCostsOneWakeUp(t *testing.T) {
+	l := newLoop(t)
+	a, b := pair(t)
+	var buf [8]byte
+	l.Add(a, Level, handlerFunc(func(Events) { unix.Read(a, buf[:]) }))
+	const ahead = 40 * time.Millisecond
+	for range 100 { // each event puts the deadline off
+		unix.Write(b, buf[:1])
+		turn(t, l, ahead)
+	}
+	deadline := l.Clock().Add(ahead)
+	waits := 0
+	for now := l.Now(); now < deadline; waits++ {
+		var err error
+		if now, err = l.Wait(deadline); err != nil {
+			t.Fatal(err)
+		}
+		l.Dispatch()
+	}
+	if waits > 2 {
+		t.Errorf("woke %d times up to the last deadline, want the stale alarm and the deadline itself", waits)
+	}
+}
+
+func TestEarlierDeadlineIsNotSleptThrough(t *testing.T) {
+	l := newLoop(t)
+	l.alarm.setFor(l.Clock().Add(time.Hour), l.Clock(), int64(time.Hour))
+	began := time.Now()
+	sleepUntil(t, l, l.Clock().Add(5*time.Millisecond))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("slept %v for a deadline in 5 ms", took)
 	}
 }
 
