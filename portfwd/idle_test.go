@@ -51,6 +51,12 @@ func (w *world) exchangeByte(t *testing.T, from, to net.Conn) {
 	if _, err := io.ReadFull(to, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitAcknowledged(t)
+}
+
+// awaitAcknowledged waits until no payload is under way.
+func (w *world) awaitAcknowledged(t *testing.T) {
+	t.Helper()
 	for start := time.Now(); w.underWay(); time.Sleep(time.Millisecond) {
 		if time.Since(start) > 5*time.Second {
 			t.Fatal("a byte is not acknowledged")
