@@ -36,14 +36,15 @@ func (s *Stack) inputARP(b []byte) {
 	}
 }
 
-// inputARPRequest answers for our own addresses, probes included, and learns
+// inputARPRequest answers for our own addresses, probes included, and for those
+// that the stack stands for, and learns
 // from those who ask for one: they are about to talk to us. A request for the
 // sender's own address is an announcement (RFC 5227 §3).
 func (s *Stack) inputARPRequest(h header.ARP, probe bool) {
 	switch target := h.TargetIP(); {
 	case target == h.SenderIP():
 		s.arp.Claimed(s.now, target, h.SenderMAC())
-	case s.isOwn(target):
+	case s.isOwn(target), !probe && s.standsFor(target):
 		if !probe {
 			s.arp.Heard(s.now, h.SenderIP(), h.SenderMAC())
 		}

@@ -30,6 +30,18 @@ type Config struct {
 	// gateway, from which ICMP errors come. The link-local IPv6 address that
 	// HardwareAddr gives is added by itself if there is any IPv6 address.
 	Addresses []netip.Prefix
+	// OnLink are prefixes on the link besides those of Addresses. Hosts are told
+	// of the first IPv6 one.
+	OnLink []netip.Prefix
+	// AnswerAll has the stack stand for all the world, as a router with proxy
+	// ARP does: it answers ARP and neighbour discovery for every address but
+	// those of NextHop4, NextHop6 and Neighbors, link-local IPv6 ones and what
+	// somebody asks for to take it himself; and flows to addresses on the link
+	// are the Handler's, too.
+	AnswerAll bool
+	// NoEcho leaves echo requests without an answer, also those to the stack's
+	// own addresses.
+	NoEcho bool
 	// NextHop4 and NextHop6 are where destinations go that are not on the
 	// link: the sandbox's own addresses. Invalid: such packets are dropped.
 	NextHop4, NextHop6 netip.Addr
@@ -160,6 +172,11 @@ func (c *Config) check() error {
 	for _, p := range c.Addresses {
 		if err := c.checkAddress(p); err != nil {
 			return err
+		}
+	}
+	for _, p := range c.OnLink {
+		if !p.IsValid() {
+			return fmt.Errorf("netstack: prefix %v is none", p)
 		}
 	}
 	if c.NextHop4.IsValid() && !c.NextHop4.Is4() {

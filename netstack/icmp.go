@@ -103,6 +103,8 @@ func (s *Stack) inputICMPv6Error(p *packet, m header.ICMPv6, body []byte) {
 // inputEcho answers for our own addresses and hands on the rest.
 func (s *Stack) inputEcho(p *packet, e Echo) {
 	switch {
+	case s.cfg.NoEcho:
+		s.stats.Drops.ICMPIgnored++
 	case p.local:
 		s.SendEchoReply(e.Dst, e.Src, e.ID, e.Seq, e.Payload)
 	case s.handler != nil:

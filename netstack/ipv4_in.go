@@ -51,7 +51,7 @@ func (s *Stack) admitIPv4(p *packet, h header.IPv4) bool {
 		s.stats.Drops.Group++
 	case header.IsMartianDestination(p.dst):
 		s.stats.Drops.MartianTarget++
-	case s.onLink(p.dst):
+	case s.onLink(p.dst) && !s.standsFor(p.dst):
 		s.stats.Drops.NoSuchHost++
 		s.sendErrorIf(h.FragmentOffset() == 0, p, errHost)
 	default:

@@ -54,7 +54,7 @@ func (s *Stack) admitIPv6(p *packet) bool {
 		return true
 	case header.IsMartianDestination(p.dst):
 		s.stats.Drops.MartianTarget++
-	case header.IsLinkLocal(p.dst), s.onLink(p.dst):
+	case header.IsLinkLocal(p.dst), s.onLink(p.dst) && !s.standsFor(p.dst):
 		s.stats.Drops.NoSuchHost++
 		s.sendErrorIf(!isFragmentIPv6(p), p, errHost)
 	case header.IsLinkLocal(p.src):

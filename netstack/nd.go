@@ -47,7 +47,7 @@ func (s *Stack) inputNeighborSolicitation(p *packet, m header.ICMPv6) bool {
 		}
 		return true
 	}
-	if !s.isOwn(target) {
+	if !s.isOwn(target) && !s.standsFor(target) {
 		return true
 	}
 	if hasMAC && mac.IsUnicast() && s.plausibleNeighbor(p.src) {

@@ -17,6 +17,18 @@ func (s *Stack) isOwn(a netip.Addr) bool {
 	return slices.Contains(s.own6, a)
 }
 
+// standsFor reports whether the stack takes what is for a although a is not its
+// own: see Config.AnswerAll.
+func (s *Stack) standsFor(a netip.Addr) bool {
+	switch {
+	case !s.cfg.AnswerAll, a == s.cfg.NextHop4, a == s.cfg.NextHop6,
+		header.IsMartianDestination(a), a.IsMulticast(), s.isSubnetBroadcast(a),
+		a.Is6() && a.IsLinkLocalUnicast():
+		return false
+	}
+	return !slices.ContainsFunc(s.cfg.Neighbors, func(n Neighbor) bool { return n.Addr == a })
+}
+
 // onLink reports whether a is reached without a next hop.
 func (s *Stack) onLink(a netip.Addr) bool {
 	prefixes := s.prefixes4

@@ -91,6 +91,9 @@ func New(cfg Config) (*Stack, error) {
 }
 
 func (s *Stack) setAddresses() {
+	for _, p := range s.cfg.OnLink {
+		s.addPrefix(p.Masked())
+	}
 	for _, p := range s.cfg.Addresses {
 		s.addPrefix(p.Masked())
 		if p.Addr().Is4() {

@@ -32,7 +32,10 @@ type Autoconf struct {
 }
 
 // serves4 and serves6 report whether DHCP is on for a family.
-func (c *Config) serves4() bool { return c.IPv4.enabled() && !c.Autoconf.NoDHCPv4 }
+// Of a gateway that is not on its network, DHCPv4 cannot tell.
+func (c *Config) serves4() bool {
+	return c.IPv4.enabled() && !c.Autoconf.NoDHCPv4 && c.IPv4.Prefix.Contains(c.IPv4.Gateway)
+}
 func (c *Config) serves6() bool { return c.IPv6.enabled() && !c.Autoconf.NoDHCPv6 }
 
 // routerAdvertisement sends guests to DHCPv6 if there is one.
@@ -68,6 +71,9 @@ func (c *Config) dhcpServer() (*dhcp.Server, error) {
 
 func (a Addresses) dhcp(r dhcp.Range) dhcp.Family {
 	f := dhcp.Family{Prefix: a.Prefix, Gateway: a.Gateway, Sandbox: a.Sandbox, Range: r}
+	if !a.Prefix.Contains(a.Gateway) { // of DHCPv6, which names no router
+		f.Gateway = a.Prefix.Masked().Addr()
+	}
 	if a.DNS.IsValid() {
 		f.DNS = []netip.Addr{a.DNS}
 	}

@@ -27,15 +27,32 @@ type Config struct {
 	// HardwareAddr is the gateway's, SandboxHardwareAddr the sandbox's.
 	HardwareAddr, SandboxHardwareAddr header.MAC
 	// HostLoopback lets the sandbox reach the host's loopback through the
-	// gateway's addresses.
+	// gateway's addresses. It is the two HostMappings that say so.
 	HostLoopback bool
+	// HostMappings are addresses that lead from the sandbox to the host's own.
+	HostMappings []HostMapping
+	// GatewayUnreachable has attempts to connect to the gateway's addresses
+	// fail with "network is unreachable", where no mapping takes them. Else
+	// they are refused.
+	GatewayUnreachable bool
+	// AnswerAll is for a sandbox with the host's own addresses: the prefixes
+	// are those of the host's network, so that its neighbours, the real gateway
+	// among them, are reached from the sandbox like any other address.
+	AnswerAll bool
+	// Outbound4 and Outbound6 are where the sandbox's traffic leaves the host,
+	// but for what HostMappings lead to.
+	Outbound4, Outbound6 Outbound
+	// NoTCP, NoUDP and NoICMP each switch one off, without a word to who tries;
+	// its ports cannot be published. DHCP is not affected, see Autoconf.
+	NoTCP, NoUDP, NoICMP bool
 	// Published are bound host sockets. New takes them over, also when it
-	// fails, and Close closes them.
+	// fails, as [Forwarder.Publish] does.
 	Published []spec.Bound
-	// Nameserver serves port 53 of the DNS addresses, in every shard's stack,
-	// from Start until Close. It stays the caller's to close. With nil the port
-	// is refused like any other.
-	Nameserver Nameserver
+	// Nameserver serves port 53 of the DNS addresses and of DNSAddresses, in
+	// every shard's stack, from Start until Close. It stays the caller's to
+	// close. With nil the port is refused like any other.
+	Nameserver   Nameserver
+	DNSAddresses []netip.Addr
 	// Autoconf is for guests that configure themselves. It costs nothing when
 	// there are none.
 	Autoconf Autoconf
@@ -50,16 +67,6 @@ type Config struct {
 	// level. nil discards.
 	Logger *slog.Logger
 }
-
-// Addresses are those of one family.
-type Addresses struct {
-	// Gateway and DNS are the stack's own, Sandbox the guest's.
-	Gateway, DNS, Sandbox netip.Addr
-	// Prefix is what is on the link.
-	Prefix netip.Prefix
-}
-
-func (a Addresses) enabled() bool { return a.Sandbox.IsValid() }
 
 // Timeouts are idle times. Zero fields take defaults, those of nf_conntrack
 // (nf_conntrack_proto_tcp.c, _udp.c, _icmp.c). Those of TCP count from the last
@@ -131,16 +138,21 @@ func (c *Config) check() error {
 		return errors.New("portfwd: the sandbox has no address")
 	}
 	for _, a := range []Addresses{c.IPv4, c.IPv6} {
-		if !a.enabled() {
-			continue
-		}
-		for _, x := range []netip.Addr{a.Gateway, a.Sandbox} {
-			if !a.Prefix.Contains(x) {
-				return fmt.Errorf("portfwd: address %v is not in %v", x, a.Prefix)
-			}
+		if err := a.check(); err != nil {
+			return err
 		}
 	}
-	return nil
+	for _, m := range c.HostMappings {
+		if err := m.check(c); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.DNSAddresses {
+		if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Is4In6() || a.Zone() != "" {
+			return fmt.Errorf("portfwd: no name server can be at %v", a)
+		}
+	}
+	return errors.Join(c.Outbound4.check(true), c.Outbound6.check(false))
 }
 
 // stack is the configuration of one shard's stack.
@@ -154,15 +166,24 @@ func (c *Config) stack(seed [32]byte) netstack.Config {
 			SendBuffer: c.SendBuffer, ReceiveBuffer: c.ReceiveBuffer, Congestion: c.Congestion,
 			Limits: c.Limits.Engine,
 		},
-		Limits: c.Limits.Stack,
+		Limits:    c.Limits.Stack,
+		AnswerAll: c.AnswerAll,
+		NoEcho:    c.NoICMP,
 	}
 	for _, a := range []Addresses{c.IPv4, c.IPv6} {
 		if !a.enabled() {
 			continue
 		}
-		n.Addresses = append(n.Addresses, netip.PrefixFrom(a.Gateway, a.Prefix.Bits()))
+		n.OnLink = append(n.OnLink, a.Prefix)
+		n.Addresses = append(n.Addresses, a.own(a.Gateway))
 		if a.DNS.IsValid() {
-			n.Addresses = append(n.Addresses, netip.PrefixFrom(a.DNS, a.Prefix.Bits()))
+			n.Addresses = append(n.Addresses, a.own(a.DNS))
+		}
+		// What else is on the link has to be answered for, too.
+		for _, more := range c.stoodFor() {
+			if a.Prefix.Contains(more) {
+				n.Addresses = append(n.Addresses, a.own(more))
+			}
 		}
 		// The sandbox's address is known: nobody has to be asked, on any shard.
 		n.Neighbors = append(n.Neighbors, netstack.Neighbor{Addr: a.Sandbox, MAC: c.SandboxHardwareAddr})

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/netstack"
-	"sbxnet/netstack/tcp"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
 )
@@ -80,16 +79,14 @@ func (t *echoTable) open(e *netstack.Echo) *echoFlow {
 	to, v := t.policy.destination(netip.AddrPortFrom(e.Dst, 0))
 	if v != allow {
 		t.counters.echoDenied++
-		if v == noHost {
-			t.stack.SendEchoUnreachable(e.Src, e.Dst, e.ID, e.Seq, tcp.HostUnreachable, netip.Addr{})
-		}
+		t.deny(e, v)
 		return nil
 	}
 	if len(t.flows) >= t.cfg.Limits.Echo {
 		t.counters.echoEvicted++
 		t.idle.oldest().end("evicted")
 	}
-	ping, errno := hostsock.OpenPing(to.Addr())
+	ping, errno := hostsock.OpenPing(to.Addr(), t.policy.from(e.Dst, to.Addr()))
 	if errno != 0 {
 		t.openFailed(e, errno)
 		return nil
@@ -106,6 +103,17 @@ func (t *echoTable) open(e *netstack.Echo) *echoFlow {
 		t.log.Debug("echo out", slog.String("sandbox", e.Src.String()), slog.String("peer", e.Dst.String()))
 	}
 	return f
+}
+
+// deny answers for hosts that are the policy's making, and tells of others that
+// there are none.
+func (t *echoTable) deny(e *netstack.Echo, v verdict) {
+	switch v {
+	case refuse:
+		t.stack.SendEchoReply(e.Dst, e.Src, e.ID, e.Seq, e.Payload)
+	case noHost, noNet:
+		t.stack.SendEchoUnreachable(e.Src, e.Dst, e.ID, e.Seq, v.refusal(), netip.Addr{})
+	}
 }
 
 func (t *echoTable) openFailed(e *netstack.Echo, errno unix.Errno) {

@@ -20,7 +20,7 @@ import (
 func (w *world) ping(to string, seq uint16) error {
 	var p *hostsock.Ping
 	var errno unix.Errno
-	w.sandbox.Do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to)) })
+	w.sandbox.Do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to), &hostsock.Source{}) })
 	if errno != 0 {
 		return errno
 	}
@@ -88,7 +88,7 @@ func TestForbiddenPingIsExplainedOnce(t *testing.T) {
 func (w *world) pingOnly(to string) error {
 	var p *hostsock.Ping
 	var errno unix.Errno
-	w.sandbox.Do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to)) })
+	w.sandbox.Do(func() { p, errno = hostsock.OpenPing(netip.MustParseAddr(to), &hostsock.Source{}) })
 	if errno != 0 {
 		return errno
 	}

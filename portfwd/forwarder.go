@@ -11,13 +11,13 @@ import (
 
 	"sbxnet/netstack/socket"
 	"sbxnet/portfwd/dhcp"
-	"sbxnet/portfwd/spec"
 )
 
 // Forwarder carries a sandbox's traffic from New until Close.
 type Forwarder struct {
 	cfg    Config
 	policy policy
+	ports  ports
 	epoch  time.Time
 	debug  bool
 	shards []*shard
@@ -43,9 +43,9 @@ func New(cfg Config) (*Forwarder, error) {
 	cfg.setDefaults()
 	f := &Forwarder{
 		cfg: cfg, epoch: time.Now(), done: make(chan struct{}),
-		policy: policy{ipv4: cfg.IPv4, ipv6: cfg.IPv6, hostLoopback: cfg.HostLoopback},
-		debug:  cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
+		policy: newPolicy(&cfg), debug: cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}
+	published := take(cfg.Published)
 	err := cfg.check()
 	if err == nil {
 		f.dhcp, err = cfg.dhcpServer()
@@ -53,11 +53,14 @@ func New(cfg Config) (*Forwarder, error) {
 	if err == nil {
 		err = f.makeShards()
 	}
+	if err == nil {
+		err = f.ports.add(f, published)
+	}
 	if err != nil {
 		for _, s := range f.shards {
 			s.close()
 		}
-		spec.CloseAll(cfg.Published)
+		closePorts(published)
 		return nil, err
 	}
 	return f, nil
@@ -99,29 +102,10 @@ func (f *Forwarder) Start() error {
 			return err
 		}
 	}
-	return f.publish()
-}
-
-// publish hands the published sockets to the shards, in turn.
-func (f *Forwarder) publish() error {
-	for i := range f.cfg.Published {
-		b := &f.cfg.Published[i]
-		s := f.shards[i%len(f.shards)]
-		var err error
-		if !s.call(func() {
-			if b.Protocol == spec.UDP {
-				err = s.publishUDP(b)
-			} else {
-				err = s.publishTCP(b)
-			}
-		}) {
-			return f.reason()
-		}
-		if err != nil {
-			return fmt.Errorf("publish %s: %w", b.Host, err)
-		}
+	if err := f.ports.start(f); err != errShardEnded {
+		return err
 	}
-	return nil
+	return f.reason()
 }
 
 // call runs f on the shard's goroutine and waits for it. It reports false if
@@ -213,7 +197,7 @@ func (f *Forwarder) close() {
 		}
 	}
 	f.running.Wait()
-	spec.CloseAll(f.cfg.Published)
+	f.ports.close()
 	f.mu.Lock()
 	if f.err == nil {
 		close(f.done)

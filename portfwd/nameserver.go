@@ -15,7 +15,8 @@ type Nameserver interface {
 	Serve(net.Listener) error
 }
 
-// serveNames has the name server listen in a shard's stack, over UDP and TCP.
+// serveNames has the name server listen in a shard's stack, over UDP and TCP
+// as far as they are on.
 func (f *Forwarder) serveNames(s *shard) error {
 	if f.cfg.Nameserver == nil {
 		return nil
@@ -23,21 +24,29 @@ func (f *Forwarder) serveNames(s *shard) error {
 	n := socket.New(s.stack, s.loop, nil)
 	f.nets = append(f.nets, n)
 	f.running.Go(func() { <-s.ended; n.Close() }) // nobody is left to run what sockets post
-	for _, a := range []netip.Addr{f.cfg.IPv4.DNS, f.cfg.IPv6.DNS} {
-		if !a.IsValid() {
-			continue
+	for _, a := range f.cfg.nameservers() {
+		if err := f.serveNamesAt(n, netip.AddrPortFrom(a, 53).String()); err != nil {
+			return fmt.Errorf("serve names: %w", err)
 		}
-		address := netip.AddrPortFrom(a, 53).String()
+	}
+	return nil
+}
+
+func (f *Forwarder) serveNamesAt(n *socket.Net, address string) error {
+	if !f.cfg.NoUDP {
 		pc, err := n.ListenPacket("udp", address)
 		if err != nil {
-			return fmt.Errorf("serve names: %w", err)
-		}
-		l, err := n.Listen("tcp", address)
-		if err != nil {
-			return fmt.Errorf("serve names: %w", err)
+			return err
 		}
 		f.running.Go(func() { f.cfg.Nameserver.ServePacket(pc) })
-		f.running.Go(func() { f.cfg.Nameserver.Serve(l) })
 	}
+	if f.cfg.NoTCP {
+		return nil
+	}
+	l, err := n.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	f.running.Go(func() { f.cfg.Nameserver.Serve(l) })
 	return nil
 }

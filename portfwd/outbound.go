@@ -1,7 +1,9 @@
 package portfwd
 
 import (
+	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -9,9 +11,51 @@ import (
 	"sbxnet/portfwd/hostsock"
 )
 
+// Outbound is where a family's traffic leaves the host: from an address of the
+// host's, by an interface, or both. The zero Outbound leaves it to the host's
+// routes.
+type Outbound struct {
+	Addr      netip.Addr
+	Interface string
+}
+
+func (o Outbound) check(ipv4 bool) error {
+	switch {
+	case len(o.Interface) >= unix.IFNAMSIZ:
+		return fmt.Errorf("portfwd: %q is too long for the name of a network interface", o.Interface)
+	case o.Addr.IsValid() && (o.Addr.Is4() != ipv4 || o.Addr.IsUnspecified() || o.Addr.IsMulticast() || o.Addr.Is4In6() || o.Addr.Zone() != ""):
+		return fmt.Errorf("portfwd: %v is no address for traffic to leave from", o.Addr)
+	}
+	return nil
+}
+
+// Probe reports why traffic could not leave from there now: the host has no such
+// address or interface. A Forwarder does not ask, since that may change.
+func (o Outbound) Probe() error {
+	to := loopback6
+	if o.Addr.Is4() || !o.Addr.IsValid() {
+		to = loopback4
+	}
+	errno := hostsock.Probe(to, (*hostsock.Source)(&o))
+	switch {
+	case errno == 0:
+		return nil
+	case errno == unix.ENODEV:
+		return fmt.Errorf("this host has no network interface %q: name one that it has", o.Interface)
+	case errno == unix.EADDRNOTAVAIL:
+		return fmt.Errorf("this host has no address %v: name one that it has", o.Addr)
+	}
+	return fmt.Errorf("send from %v %s: %w", o.Addr, o.Interface, errno)
+}
+
 // OpenTCP implements netstack.Handler: the sandbox connects to somewhere. Its
 // SYN is answered when the host's connect is.
 func (s *shard) OpenTCP(c *tcp.Conn) {
+	if s.cfg.NoTCP {
+		s.counters.tcpDenied++
+		s.refused(c, tcp.Silent, "not permitted")
+		return
+	}
 	to, v := s.policy.destination(c.LocalAddr())
 	if v != allow {
 		s.counters.tcpDenied++
@@ -24,7 +68,7 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		return
 	}
 	ttl := synTTL(s.stack.InputTTL())
-	fd, errno := hostsock.Connect(to, ttl)
+	fd, errno := hostsock.Connect(to, s.policy.from(c.LocalAddr().Addr(), to.Addr()), ttl)
 	if errno != 0 && errno != unix.EINPROGRESS {
 		s.connectFailed(c, errno)
 		return

@@ -2,14 +2,31 @@ package portfwd
 
 import (
 	"net/netip"
+	"slices"
 
 	"sbxnet/netstack/tcp"
+	"sbxnet/portfwd/hostsock"
 )
 
 // policy decides where the sandbox's flows may go.
 type policy struct {
-	ipv4, ipv6   Addresses
-	hostLoopback bool
+	ipv4, ipv6           Addresses
+	mappings             []HostMapping // walked for each flow: there are a handful
+	nameservers          []netip.Addr
+	answerAll            bool
+	gateway              verdict // of the gateway, where no mapping leads on
+	outbound4, outbound6 hostsock.Source
+}
+
+func newPolicy(c *Config) policy {
+	p := policy{
+		ipv4: c.IPv4, ipv6: c.IPv6, mappings: c.mappings(), nameservers: c.nameservers(), answerAll: c.AnswerAll,
+		gateway: refuse, outbound4: hostsock.Source(c.Outbound4), outbound6: hostsock.Source(c.Outbound6),
+	}
+	if c.GatewayUnreachable {
+		p.gateway = noNet
+	}
+	return p
 }
 
 // verdict says what becomes of a flow.
@@ -22,6 +39,8 @@ const (
 	refuse
 	// noHost: nobody is there. ICMP host unreachable.
 	noHost
+	// noNet: there is no way there. ICMP net unreachable.
+	noNet
 	// drop: no answer at all, as for what is not unicast.
 	drop
 )
@@ -33,6 +52,8 @@ func (v verdict) refusal() tcp.Refusal {
 		return tcp.Reset
 	case noHost:
 		return tcp.HostUnreachable
+	case noNet:
+		return tcp.NetUnreachable
 	}
 	return tcp.Silent
 }
@@ -56,23 +77,27 @@ var (
 // socket connects to, good only with allow.
 func (p *policy) destination(want netip.AddrPort) (netip.AddrPort, verdict) {
 	a := want.Addr()
-	family, loopback := &p.ipv4, loopback4
-	if !a.Is4() {
-		family, loopback = &p.ipv6, loopback6
+	family := p.family(a)
+	if !a.IsValid() || a.IsMulticast() || !family.enabled() {
+		return netip.AddrPort{}, drop
+	}
+	for i := range p.mappings {
+		if m := &p.mappings[i]; m.Sandbox == a {
+			return netip.AddrPortFrom(m.Host, want.Port()), allow
+		}
 	}
 	switch {
-	case !a.IsValid() || a.IsMulticast() || !family.enabled():
-		return netip.AddrPort{}, drop
-	case a == family.Gateway:
-		if p.hostLoopback {
-			return netip.AddrPortFrom(loopback, want.Port()), allow
-		}
-		return netip.AddrPort{}, refuse
-	case a == family.DNS:
-		// What the name server does not serve.
-		return netip.AddrPort{}, refuse
 	case isBroadcast(a, family.Prefix):
 		return netip.AddrPort{}, drop
+	case a == family.Sandbox:
+		return netip.AddrPort{}, noHost
+	case p.answerAll && !neverRouted(a):
+		return want, allow
+	case a == family.Gateway:
+		return netip.AddrPort{}, p.gateway
+	case slices.Contains(p.nameservers, a):
+		// What the name server does not serve.
+		return netip.AddrPort{}, refuse
 	case family.Prefix.Contains(a):
 		return netip.AddrPort{}, noHost
 	case neverRouted(a):
@@ -80,6 +105,28 @@ func (p *policy) destination(want netip.AddrPort) (netip.AddrPort, verdict) {
 	}
 	return want, allow
 }
+
+// family is the link's addresses of a's family.
+func (p *policy) family(a netip.Addr) *Addresses {
+	if a.Is4() {
+		return &p.ipv4
+	}
+	return &p.ipv6
+}
+
+// from is the source of a flow that wants one address and goes to another, or
+// to the same. What leads to the host itself does not leave it.
+func (p *policy) from(want, to netip.Addr) *hostsock.Source {
+	switch {
+	case want != to:
+		return &anySource
+	case to.Is4():
+		return &p.outbound4
+	}
+	return &p.outbound6
+}
+
+var anySource hostsock.Source
 
 // neverRouted reports addresses that a router does not forward, or that the
 // host's kernel would take for itself.
@@ -112,23 +159,34 @@ func isBroadcast(a netip.Addr, link netip.Prefix) bool {
 // sandbox, to a server at target: its own, unless the answer would not find
 // back through the link.
 func (p *policy) source(client, target netip.Addr) netip.Addr {
-	family := &p.ipv4
-	if !target.Is4() {
-		family = &p.ipv6
-	}
+	family := p.family(target)
 	switch {
 	case client.Is4() != target.Is4(),
 		client.IsLoopback(), client.IsUnspecified(), client.IsMulticast(),
 		neverRouted(client),
-		family.Prefix.Contains(client):
+		client == family.Sandbox, // the host itself, whose address the sandbox shares
+		family.Prefix.Contains(client) && !p.answerAll,
+		isBroadcast(client, family.Prefix):
 		return family.Gateway
 	}
 	return client
 }
 
 // targets appends the places in the sandbox where a server for port may be
-// bound, in the order in which a client of that family tries them.
-func (p *policy) targets(to []netip.AddrPort, ipv4 bool, port uint16) []netip.AddrPort {
+// bound, in the order in which a client of that family tries them. child says
+// where, if it is valid. If that is 127.0.0.0/8, the sandbox's own address comes
+// next; if it is ::1, where no packet from a link arrives (RFC 4291 §2.5.3), all
+// places that IPv6 clients try.
+func (p *policy) targets(to []netip.AddrPort, child netip.Addr, ipv4 bool, port uint16) []netip.AddrPort {
+	switch {
+	case !child.IsValid():
+	case child == loopback6:
+		ipv4 = false
+	case child.IsLoopback():
+		return append(to, netip.AddrPortFrom(child, port), netip.AddrPortFrom(p.ipv4.Sandbox, port))
+	default:
+		return append(to, netip.AddrPortFrom(child, port))
+	}
 	first, second := p.ipv6.Sandbox, p.ipv4.Sandbox
 	if ipv4 {
 		first, second = second, first

@@ -7,14 +7,19 @@ import (
 )
 
 var testPolicy = policy{
+	gateway: refuse, nameservers: []netip.Addr{netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("fd00::3")},
 	ipv4: Addresses{netip.MustParseAddr("10.0.2.2"), netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("10.0.2.100"), netip.MustParsePrefix("10.0.2.0/24")},
 	ipv6: Addresses{netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::100"), netip.MustParsePrefix("fd00::/64")},
 }
 
+var loopbackMappings = []HostMapping{{testPolicy.ipv4.Gateway, loopback4}, {testPolicy.ipv6.Gateway, loopback6}}
+
 func TestHostLoopbackHasNoSpelling(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		p := testPolicy
-		p.hostLoopback = open
+		if open {
+			p.mappings = loopbackMappings
+		}
 		for _, a := range []string{
 			"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "::", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0",
 			"::ffff:198.51.100.1", "::127.0.0.1", "::2", "::ffff:0:127.0.0.1",
@@ -49,7 +54,7 @@ func TestDestinations(t *testing.T) {
 
 func TestGatewayLeadsToLoopbackWhenOpened(t *testing.T) {
 	p := testPolicy
-	p.hostLoopback = true
+	p.mappings = loopbackMappings
 	for from, want := range map[string]string{"10.0.2.2:80": "127.0.0.1:80", "[fd00::2]:80": "[::1]:80"} {
 		if to, v := p.destination(netip.MustParseAddrPort(from)); v != allow || to.String() != want {
 			t.Errorf("%s leads to %s, verdict %d; want %s", from, to, v, want)
@@ -58,7 +63,7 @@ func TestGatewayLeadsToLoopbackWhenOpened(t *testing.T) {
 }
 
 func TestDestinationOfAFamilyThatIsOff(t *testing.T) {
-	p := policy{ipv4: testPolicy.ipv4}
+	p := policy{ipv4: testPolicy.ipv4, gateway: refuse}
 	for _, a := range []string{"[::1]:80", "[2001:db8::1]:80"} {
 		if _, v := p.destination(netip.MustParseAddrPort(a)); v != drop {
 			t.Errorf("%s: verdict %d when IPv6 is off", a, v)
@@ -90,7 +95,7 @@ func TestTargetsAreTriedInOrder(t *testing.T) {
 	want6 := []string{"[fd00::100]:80", "10.0.2.100:80", "127.0.0.1:80"}
 	for ipv4, want := range map[bool][]string{true: want4, false: want6} {
 		var got []string
-		for _, a := range testPolicy.targets(nil, ipv4, 80) {
+		for _, a := range testPolicy.targets(nil, netip.Addr{}, ipv4, 80) {
 			got = append(got, a.String())
 		}
 		if !slices.Equal(got, want) {

@@ -31,6 +31,7 @@ type listenPort struct {
 	token    reactor.Token
 	readable bool
 	queued   bool
+	closed   bool
 	retry    timer.Timer
 	ipv4     lastTarget // of clients of this family
 	ipv6     lastTarget
@@ -40,12 +41,22 @@ type listenPort struct {
 type lastTarget struct{ index int }
 
 // publishTCP starts to accept on a bound socket.
-func (s *shard) publishTCP(b *spec.Bound) error {
+func (s *shard) publishTCP(b *spec.Bound) (*listenPort, error) {
 	p := &listenPort{shard: s, bound: b}
 	p.retry.Expire = func(timer.Instant) { p.wake() }
 	var err error
 	p.token, err = s.loop.Add(b.FD, reactor.Edge, p)
-	return err
+	return p, err
+}
+
+// unpublish implements portServer. Clients that wait in the socket's queue are
+// established to their own minds, and get in as far as one turn goes.
+func (p *listenPort) unpublish() {
+	p.work()
+	p.closed = true
+	p.timers.Disarm(&p.retry)
+	p.loop.Remove(p.bound.FD, p.token)
+	hostsock.StopListening(p.bound.FD)
 }
 
 // Ready implements reactor.Handler.
@@ -64,7 +75,7 @@ func (p *listenPort) wake() {
 // work implements worker.
 func (p *listenPort) work() (again bool) {
 	for range acceptsPerTurn {
-		if !p.acceptOne() {
+		if p.closed || !p.acceptOne() {
 			p.queued = false
 			return false
 		}
@@ -112,7 +123,7 @@ func (p *listenPort) welcome(fd int, client netip.AddrPort) {
 	}
 	r.writable, r.published = true, true
 	r.dial = &dial{client: client, last: last, first: last.index}
-	r.dial.targets = p.policy.targets(r.dial.memory[:0], client.Addr().Is4(), p.bound.Port)
+	r.dial.targets = p.policy.targets(r.dial.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
 	if !r.dial.next(r) {
 		r.abort()
 	}

@@ -53,12 +53,23 @@ type visitor struct {
 }
 
 // publishUDP starts to receive on a bound socket.
-func (s *shard) publishUDP(b *spec.Bound) error {
+func (s *shard) publishUDP(b *spec.Bound) (*udpPort, error) {
 	hostsock.JoinDatagrams(b.FD)
 	p := &udpPort{shard: s, bound: b}
 	var err error
 	p.token, err = s.loop.Add(b.FD, reactor.Edge, p)
-	return err
+	return p, err
+}
+
+// unpublish implements portServer: it ends the flows of all clients.
+func (p *udpPort) unpublish() {
+	for k, f := range p.udp.visitors {
+		if k.port == p {
+			f.end("unpublished")
+		}
+	}
+	p.readable = false
+	p.loop.Remove(p.bound.FD, p.token)
 }
 
 // Ready implements reactor.Handler.
@@ -133,7 +144,7 @@ func (p *udpPort) newVisitor(m *hostsock.Message, client netip.AddrPort) *udpFlo
 		v.last = &p.ipv4
 	}
 	v.first = v.last.index
-	v.targets = p.policy.targets(v.memory[:0], client.Addr().Is4(), p.bound.Port)
+	v.targets = p.policy.targets(v.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
 	f := &udpFlow{shard: p.shard, fd: -1, visitor: v}
 	f.flow = f
 	if !v.next(f) {

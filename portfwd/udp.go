@@ -86,16 +86,20 @@ func (t *udpTable) find(d *netstack.Datagram) *udpFlow {
 		return nil
 	}
 	to, v := t.policy.destination(d.Dst)
+	if t.cfg.NoUDP {
+		v = drop
+	}
 	if v != allow {
 		t.counters.udpDenied++
 		t.deny(d, v)
 		return nil
 	}
 	t.makeRoom()
-	fd, errno := hostsock.DialUDP(to)
+	from := t.policy.from(d.Dst.Addr(), to.Addr())
+	fd, errno := hostsock.DialUDP(to, from)
 	if errno == unix.EMFILE || errno == unix.ENFILE {
 		if t.evict() {
-			fd, errno = hostsock.DialUDP(to)
+			fd, errno = hostsock.DialUDP(to, from)
 		}
 	}
 	if errno != 0 {
@@ -130,8 +134,8 @@ func (t *udpTable) deny(d *netstack.Datagram, v verdict) {
 	switch v {
 	case refuse:
 		t.unreachable(udpKey{d.Src, d.Dst}, len(d.Payload), tcp.PortUnreachable, netip.Addr{})
-	case noHost:
-		t.unreachable(udpKey{d.Src, d.Dst}, len(d.Payload), tcp.HostUnreachable, netip.Addr{})
+	case noHost, noNet:
+		t.unreachable(udpKey{d.Src, d.Dst}, len(d.Payload), v.refusal(), netip.Addr{})
 	}
 }
 

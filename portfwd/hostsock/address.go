@@ -67,6 +67,13 @@ func port(field *uint16) uint16 {
 	return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(field))[:])
 }
 
+// bindTo binds a socket of any type.
+func bindTo(fd int, at netip.AddrPort) unix.Errno {
+	a := MakeAddress(at)
+	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.length))
+	return errno
+}
+
 // LocalAddr is the address that fd is bound to, or the zero AddrPort.
 func LocalAddr(fd int) netip.AddrPort { return name(fd, unix.SYS_GETSOCKNAME) }
 

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DialUDP makes a UDP socket connected to to, with the error queue on, and
+// DialUDP makes a UDP socket connected to to, from src, with the error queue on, and
 // datagrams joined where the kernel does that well.
-func DialUDP(to netip.AddrPort) (fd int, errno unix.Errno) {
+func DialUDP(to netip.AddrPort, src *Source) (fd int, errno unix.Errno) {
 	fd, errno = socket(to.Addr(), unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 	if errno != 0 {
 		return -1, errno
@@ -17,7 +17,10 @@ func DialUDP(to netip.AddrPort) (fd int, errno unix.Errno) {
 	JoinDatagrams(fd)
 	// A sandbox that may reach a broadcast address by unicast routes is still
 	// not to send broadcasts: SO_BROADCAST stays off and connect says EACCES.
-	if errno = ConnectTo(fd, to); errno != 0 {
+	if errno = src.Bind(fd, to.Addr()); errno == 0 {
+		errno = ConnectTo(fd, to)
+	}
+	if errno != 0 {
 		unix.Close(fd)
 		return -1, errno
 	}

@@ -64,7 +64,7 @@ func server(t *testing.T, host string) (*net.UDPConn, netip.AddrPort) {
 
 func dial(t *testing.T, to netip.AddrPort) int {
 	t.Helper()
-	fd, errno := DialUDP(to)
+	fd, errno := DialUDP(to, &Source{})
 	if errno != 0 {
 		t.Fatal(errno)
 	}
@@ -240,11 +240,11 @@ func TestV6SocketReachesNoIPv4(t *testing.T) {
 	defer l.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	mapped := netip.AddrPortFrom(netip.AddrFrom16(at.Addr().As16()), at.Port())
-	if fd, errno := Connect(mapped, 0); errno == 0 || errno == unix.EINPROGRESS {
+	if fd, errno := Connect(mapped, &Source{}, 0); errno == 0 || errno == unix.EINPROGRESS {
 		unix.Close(fd)
 		t.Errorf("%s was connected to", mapped)
 	}
-	if fd, errno := DialUDP(mapped); errno == 0 {
+	if fd, errno := DialUDP(mapped, &Source{}); errno == 0 {
 		unix.Close(fd)
 		t.Errorf("%s was connected to", mapped)
 	}

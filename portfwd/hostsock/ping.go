@@ -28,10 +28,10 @@ type Ping struct {
 	id  uint16
 }
 
-// OpenPing makes a ping socket, which the kernel allows the groups in
+// OpenPing makes a ping socket that sends from src, which the kernel allows the groups in
 // net.ipv4.ping_group_range, or where it does not and privilege does, a raw
 // socket. EACCES or EPERM means neither is allowed.
-func OpenPing(to netip.Addr) (*Ping, unix.Errno) {
+func OpenPing(to netip.Addr, src *Source) (*Ping, unix.Errno) {
 	protocol := unix.IPPROTO_ICMPV6
 	if to.Is4() {
 		protocol = unix.IPPROTO_ICMP
@@ -55,7 +55,10 @@ func OpenPing(to netip.Addr) (*Ping, unix.Errno) {
 		onlyReplies(p.FD, to)
 	}
 	ReportErrors(p.FD, to)
-	if errno := ConnectTo(p.FD, netip.AddrPortFrom(to, 0)); errno != 0 {
+	if errno = src.Bind(p.FD, to); errno == 0 {
+		errno = ConnectTo(p.FD, netip.AddrPortFrom(to, 0))
+	}
+	if errno != 0 {
 		unix.Close(p.FD)
 		return nil, errno
 	}

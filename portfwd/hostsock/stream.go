@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connect makes a TCP socket and starts to connect it. An errno of 0 means that
+// Connect makes a TCP socket and starts to connect it, from src. An errno of 0 means that
 // it is connected already, EINPROGRESS that the reactor will report it writable
 // when it is known; fd is good in these two cases only. Unless ttl is 0, the
 // socket sends with it, and has the error queue on until [IgnoreErrors].
-func Connect(to netip.AddrPort, ttl uint8) (fd int, errno unix.Errno) {
+func Connect(to netip.AddrPort, src *Source, ttl uint8) (fd int, errno unix.Errno) {
 	fd, errno = socket(to.Addr(), unix.SOCK_STREAM, unix.IPPROTO_TCP)
 	if errno != 0 {
 		return -1, errno
@@ -21,7 +21,10 @@ func Connect(to netip.AddrPort, ttl uint8) (fd int, errno unix.Errno) {
 		SetTTL(fd, to.Addr(), ttl)
 		ReportErrors(fd, to.Addr())
 	}
-	if errno = ConnectTo(fd, to); errno != 0 && errno != unix.EINPROGRESS {
+	if errno = src.Bind(fd, to.Addr()); errno == 0 {
+		errno = ConnectTo(fd, to)
+	}
+	if errno != 0 && errno != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, errno
 	}
@@ -102,6 +105,11 @@ func Accept(listener int) (fd int, from netip.AddrPort, errno unix.Errno) {
 		}
 	}
 }
+
+// StopListening frees a listening socket's port, even if somebody else still has
+// a descriptor of it, such as a process that is being started. What waits in its
+// queue is reset.
+func StopListening(fd int) { unix.Shutdown(fd, unix.SHUT_RDWR) }
 
 // Send writes as much of p as the socket takes.
 func Send(fd int, p []byte) (int, unix.Errno) {

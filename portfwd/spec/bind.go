@@ -17,11 +17,23 @@ type Bound struct {
 	Protocol Protocol
 	// Host is the address and port that FD is bound to.
 	Host netip.AddrPort
-	// Port is where it leads to in the sandbox.
-	Port uint16
+	// Port is where it leads to in the sandbox, at Child; the zero Addr means
+	// every place where a server may be, see [Spec].
+	Port  uint16
+	Child netip.Addr
 	// Spec is what asked for it.
 	Spec Spec
 }
+
+// Key tells host sockets apart: of two with equal keys only one can be open.
+type Key struct {
+	Protocol  Protocol
+	Host      netip.AddrPort
+	Interface string
+}
+
+// Key is what the socket is known by, also when it is closed.
+func (b *Bound) Key() Key { return Key{b.Protocol, b.Host, b.Spec.Interface} }
 
 // Close closes the socket. Closing twice is harmless.
 func (b *Bound) Close() error {
@@ -111,7 +123,7 @@ func (s Spec) bindPort(offset int) ([]Bound, error) {
 func (s Spec) bindAddresses(offset int, port uint16) (bound []Bound, at netip.AddrPort, err error) {
 	for _, a := range s.Addresses() {
 		at = netip.AddrPortFrom(a, port)
-		fd, local, err := open(s.Protocol, at)
+		fd, local, err := open(s.Protocol, at, s.Interface)
 		if err != nil && a.Is6() && !s.HostIP.IsValid() && noIPv6(err) {
 			continue
 		}
@@ -120,7 +132,8 @@ func (s Spec) bindAddresses(offset int, port uint16) (bound []Bound, at netip.Ad
 			return nil, at, err
 		}
 		port = local.Port()
-		bound = append(bound, Bound{FD: fd, Protocol: s.Protocol, Host: local, Port: s.Port + uint16(offset), Spec: s})
+		bound = append(bound, Bound{FD: fd, Protocol: s.Protocol, Host: local,
+			Port: s.Port + uint16(offset), Child: s.Child, Spec: s})
 	}
 	return bound, at, nil
 }

@@ -251,7 +251,7 @@ func TestLowPortNamesTheThreeWaysOut(t *testing.T) {
 			result <- fmt.Errorf("capset: %w", err)
 			return
 		}
-		_, err := Bind([]Spec{{TCP, netip.Addr{}, 81, 80, 1}})
+		_, err := Bind([]Spec{{Protocol: TCP, HostPort: 81, Port: 80, Count: 1}})
 		result <- err
 	}()
 	err := <-result

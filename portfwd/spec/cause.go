@@ -13,6 +13,10 @@ import (
 
 // cause says why at could not be bound, and what to type instead.
 func (s Spec) cause(at netip.AddrPort, err error) error {
+	var call *os.SyscallError
+	if errors.As(err, &call) && call.Syscall == bindToDevice {
+		return s.noDevice(err)
+	}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
 		return s.inUse(at, err)
@@ -29,6 +33,17 @@ func (s Spec) cause(at netip.AddrPort, err error) error {
 		return explained{err, fmt.Sprintf("a link-local address needs its interface: -p [%s%%eth0]:PORT", at.Addr())}
 	}
 	return fmt.Errorf("-p %s: %w", s, err)
+}
+
+// noDevice explains what became of the interface that clients are to come in by.
+func (s Spec) noDevice(err error) error {
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return explained{err, fmt.Sprintf("no network interface %s: name one that this host has", shown(s.Interface))}
+	case errors.Is(err, unix.EPERM):
+		return explained{err, fmt.Sprintf("before Linux 5.7 only root may name an interface: leave %s out", shown(s.Interface))}
+	}
+	return fmt.Errorf("interface %s: %w", shown(s.Interface), err)
 }
 
 // explained is a cause in the user's words that still is the system's error to

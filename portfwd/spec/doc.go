@@ -13,5 +13,9 @@
 // are two sockets with one port, because a wildcard would open the port to the
 // network and a dual-stack socket cannot be bound to loopback.
 //
+// A spec may also say where in the sandbox it leads, and which of the host's
+// interfaces its clients come in by (Spec.Child, Spec.Interface): other tools'
+// specs do, -p does not.
+//
 // Nothing here accepts, reads or forwards, and nothing here knows the sandbox.
 package spec

@@ -14,8 +14,8 @@ import (
 const backlog = 65535
 
 // open returns a bound socket, listening if it is TCP, and the address that it
-// got.
-func open(p Protocol, at netip.AddrPort) (fd int, local netip.AddrPort, err error) {
+// got. Clients come in by the interface, if one is named.
+func open(p Protocol, at netip.AddrPort, device string) (fd int, local netip.AddrPort, err error) {
 	family, kind := unix.AF_INET, unix.SOCK_STREAM
 	if at.Addr().Is6() {
 		family = unix.AF_INET6
@@ -27,16 +27,23 @@ func open(p Protocol, at netip.AddrPort) (fd int, local netip.AddrPort, err erro
 	if err != nil {
 		return -1, local, os.NewSyscallError("socket", err)
 	}
-	if local, err = prepare(fd, p, at); err != nil {
+	if local, err = prepare(fd, p, at, device); err != nil {
 		unix.Close(fd)
 		return -1, netip.AddrPort{}, err
 	}
 	return fd, local, nil
 }
 
-func prepare(fd int, p Protocol, at netip.AddrPort) (local netip.AddrPort, err error) {
+const bindToDevice = "setsockopt SO_BINDTODEVICE"
+
+func prepare(fd int, p Protocol, at netip.AddrPort, device string) (local netip.AddrPort, err error) {
 	if err := setOptions(fd, p, at.Addr()); err != nil {
 		return local, err
+	}
+	if device != "" {
+		if err := unix.BindToDevice(fd, device); err != nil {
+			return local, os.NewSyscallError(bindToDevice, err)
+		}
 	}
 	sa, err := sockaddr(at)
 	if err != nil {

@@ -23,7 +23,7 @@ func conflict(a, b Spec) error {
 	if a == b {
 		return fmt.Errorf("-p %s: given twice: write it once", b)
 	}
-	if a.Protocol != b.Protocol || (a.HostPort == 0) != (b.HostPort == 0) {
+	if a.Protocol != b.Protocol || (a.HostPort == 0) != (b.HostPort == 0) || apart(a, b) {
 		return nil
 	}
 	address, shared := sharedAddress(a, b)
@@ -44,6 +44,15 @@ func conflict(a, b Spec) error {
 			b, netip.AddrPortFrom(address, port), b.Protocol, a)
 	}
 	return nil
+}
+
+// apart reports whether the two have no client in common, since each comes in by
+// an interface of its own, or, on free ports, no server.
+func apart(a, b Spec) bool {
+	if a.Interface != b.Interface && a.Interface != "" && b.Interface != "" {
+		return true
+	}
+	return a.HostPort == 0 && a.Child != b.Child
 }
 
 // sharedAddress returns the narrowest host address on which both would listen.

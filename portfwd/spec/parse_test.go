@@ -8,24 +8,27 @@ import (
 
 func TestSpecForms(t *testing.T) {
 	ip := netip.MustParseAddr
+	of := func(p Protocol, host netip.Addr, hostPort, port uint16, count int) Spec {
+		return Spec{Protocol: p, HostIP: host, HostPort: hostPort, Port: port, Count: count}
+	}
 	for value, want := range map[string]Spec{
-		"80":                         {TCP, netip.Addr{}, 0, 80, 1},
-		"80/tcp":                     {TCP, netip.Addr{}, 0, 80, 1},
-		"53/UDP":                     {UDP, netip.Addr{}, 0, 53, 1},
-		"8080:80":                    {TCP, netip.Addr{}, 8080, 80, 1},
-		"8000-8009:80-89":            {TCP, netip.Addr{}, 8000, 80, 10},
-		"8000-8009":                  {TCP, netip.Addr{}, 0, 8000, 10},
-		"1-65535:1-65535/udp":        {UDP, netip.Addr{}, 1, 1, 65535},
-		"0.0.0.0:8080:80":            {TCP, ip("0.0.0.0"), 8080, 80, 1},
-		"127.0.0.1:80":               {TCP, ip("127.0.0.1"), 0, 80, 1},
-		"127.0.0.1::80":              {TCP, ip("127.0.0.1"), 0, 80, 1},
-		"[::]:8080:80/udp":           {UDP, ip("::"), 8080, 80, 1},
-		"[::1]:80":                   {TCP, ip("::1"), 0, 80, 1},
-		"[fe80::1%eth0]:8080:80":     {TCP, ip("fe80::1%eth0"), 8080, 80, 1},
-		"192.0.2.7:5000-5001:53-54":  {TCP, ip("192.0.2.7"), 5000, 53, 2},
-		"[2001:db8::1]:65535:1/tcp":  {TCP, ip("2001:db8::1"), 65535, 1, 1},
-		"127.0.0.1:8080-8080:80-80":  {TCP, ip("127.0.0.1"), 8080, 80, 1},
-		"127.0.0.1:00080:0000000443": {TCP, ip("127.0.0.1"), 80, 443, 1},
+		"80":                         of(TCP, netip.Addr{}, 0, 80, 1),
+		"80/tcp":                     of(TCP, netip.Addr{}, 0, 80, 1),
+		"53/UDP":                     of(UDP, netip.Addr{}, 0, 53, 1),
+		"8080:80":                    of(TCP, netip.Addr{}, 8080, 80, 1),
+		"8000-8009:80-89":            of(TCP, netip.Addr{}, 8000, 80, 10),
+		"8000-8009":                  of(TCP, netip.Addr{}, 0, 8000, 10),
+		"1-65535:1-65535/udp":        of(UDP, netip.Addr{}, 1, 1, 65535),
+		"0.0.0.0:8080:80":            of(TCP, ip("0.0.0.0"), 8080, 80, 1),
+		"127.0.0.1:80":               of(TCP, ip("127.0.0.1"), 0, 80, 1),
+		"127.0.0.1::80":              of(TCP, ip("127.0.0.1"), 0, 80, 1),
+		"[::]:8080:80/udp":           of(UDP, ip("::"), 8080, 80, 1),
+		"[::1]:80":                   of(TCP, ip("::1"), 0, 80, 1),
+		"[fe80::1%eth0]:8080:80":     of(TCP, ip("fe80::1%eth0"), 8080, 80, 1),
+		"192.0.2.7:5000-5001:53-54":  of(TCP, ip("192.0.2.7"), 5000, 53, 2),
+		"[2001:db8::1]:65535:1/tcp":  of(TCP, ip("2001:db8::1"), 65535, 1, 1),
+		"127.0.0.1:8080-8080:80-80":  of(TCP, ip("127.0.0.1"), 8080, 80, 1),
+		"127.0.0.1:00080:0000000443": of(TCP, ip("127.0.0.1"), 80, 443, 1),
 	} {
 		got, err := Parse(value)
 		if err != nil || got != want {

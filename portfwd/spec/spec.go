@@ -28,6 +28,13 @@ type Spec struct {
 	Port uint16
 	// Count is the number of ports, at least 1.
 	Count int
+	// Child is the address in the sandbox that the ports lead to. The zero Addr
+	// means every place where a server may be: the sandbox's addresses and
+	// 127.0.0.1. -p has no way to write it.
+	Child netip.Addr
+	// Interface is the host's network interface that clients must come in by;
+	// empty: any. -p has no way to write it.
+	Interface string
 }
 
 var loopback = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
@@ -42,7 +49,7 @@ func (s Spec) Addresses() []netip.Addr {
 }
 
 // String is the spec as -p takes it, in its shortest form; [Parse] of it gives
-// the same spec.
+// the same spec, but for Child and Interface.
 func (s Spec) String() string {
 	var b strings.Builder
 	if s.HostIP.IsValid() {
