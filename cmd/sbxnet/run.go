@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -62,10 +61,9 @@ type running struct {
 	// packetLog is for --log-packets, whatever --log-level is.
 	packetLog *slog.Logger
 	plan      network.Plan
-	// published says what was, waiting holds the sockets until the network does.
-	published, waiting []spec.Bound
-	sandbox            *userns.Sandbox
-	network            *network.Network // nil without a network of the sandbox's own
+	published []spec.Bound
+	sandbox   *userns.Sandbox
+	network   *network.Network // nil without a network of the sandbox's own
 	// undo closes, last first, what was opened.
 	undo []func() error
 }
@@ -131,8 +129,8 @@ func (r *running) publish() error {
 	if err != nil {
 		return usagef("%w", err)
 	}
-	r.published, r.waiting = slices.Clone(bound), bound
-	r.onClose(func() error { spec.CloseAll(r.waiting); return nil })
+	r.published = bound
+	r.onClose(func() error { spec.CloseAll(bound); return nil }) // if the network has not taken them over
 	return nil
 }
 
@@ -195,11 +193,9 @@ func (r *running) connect() error {
 		return nil
 	}
 	info, files := r.sandbox.Link()
-	waiting := r.waiting
-	r.waiting = nil // the network closes them
 	n, err := network.Start(network.Config{
 		Info: info, Files: files, Plan: r.plan, MTU: s.Link.MTU, DNS: s.DNS, HostLoopback: s.HostLoopback,
-		Published: waiting, Impair: s.Impair, PCAP: s.PCAP,
+		Published: r.published, Impair: s.Impair, PCAP: s.PCAP,
 		LogPackets: s.LogPackets, PacketLog: r.packetLog, Log: r.log,
 	})
 	if err != nil {

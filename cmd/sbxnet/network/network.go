@@ -42,6 +42,10 @@ type Config struct {
 	// HostLoopback lets the sandbox reach the host's loopback through its
 	// gateway.
 	HostLoopback bool
+	// Forward is what else the forwarder is told: mappings, outbound addresses,
+	// protocols, DHCP, limits. What the other fields here are about is not taken
+	// from it.
+	Forward portfwd.Config
 	// Published are ports that are open from the start. Start takes their
 	// sockets over, also when it fails.
 	Published []spec.Bound
@@ -69,6 +73,7 @@ type DNS struct {
 type Network struct {
 	cfg       Config
 	forwarder *portfwd.Forwarder
+	ports     *Ports
 	// ended is closed by Close: from then on a link that goes is no news.
 	ended chan struct{}
 	// undo closes, last first, what was opened.
@@ -109,16 +114,14 @@ func (n *Network) onClose(f func() error) { n.undo = append(n.undo, f) }
 // forward starts the stack on link, and the name server on the stack.
 func (n *Network) forward(link tapdev.Link) error {
 	cfg := &n.cfg
-	forwarding := portfwd.Config{
-		Link:         link,
-		MTU:          cfg.MTU,
-		IPv4:         addressesOf(cfg.Plan.V4, cfg.DNS),
-		IPv6:         addressesOf(cfg.Plan.V6, cfg.DNS),
-		HardwareAddr: GatewayMAC, SandboxHardwareAddr: cfg.HardwareAddr,
-		HostLoopback: cfg.HostLoopback,
-		Published:    cfg.Published,
-		Logger:       cfg.Log,
-	}
+	published := describe(cfg.Published)
+	forwarding := cfg.Forward
+	forwarding.Link, forwarding.MTU = link, cfg.MTU
+	forwarding.IPv4, forwarding.IPv6 = addressesOf(cfg.Plan.V4, cfg.DNS), addressesOf(cfg.Plan.V6, cfg.DNS)
+	forwarding.HardwareAddr, forwarding.SandboxHardwareAddr = GatewayMAC, cfg.HardwareAddr
+	forwarding.HostLoopback = cfg.HostLoopback
+	forwarding.Published = cfg.Published
+	forwarding.Logger = cfg.Log
 	if !cfg.DNS.None {
 		names := n.nameServer()
 		forwarding.Nameserver = names
@@ -129,7 +132,7 @@ func (n *Network) forward(link tapdev.Link) error {
 		return err
 	}
 	n.onClose(f.Close)
-	n.forwarder = f
+	n.forwarder, n.ports = f, newPorts(f, published)
 	return f.Start()
 }
 
@@ -175,6 +178,9 @@ func (n *Network) watch() {
 // Done is closed when the network has ended by itself, because the link is
 // gone, or by Close.
 func (n *Network) Done() <-chan struct{} { return n.forwarder.Done() }
+
+// Ports are the ports that lead into the sandbox.
+func (n *Network) Ports() *Ports { return n.ports }
 
 // Stats are the counters of the stack and of what it forwards, since Start.
 func (n *Network) Stats() portfwd.Stats { return n.forwarder.Stats() }
