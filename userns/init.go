@@ -21,20 +21,30 @@ import (
 // openLink opens the link in the current network namespace.
 var openLink = tapdev.Open
 
-// Init runs the sandbox's first process and never returns, if this process is
-// one; else it does nothing. It must be the first statement of main, and of
+// Init runs the sandbox's first process, or another one of this package's inside
+// namespaces, and never returns, if this process is one; else it does nothing. It must be the first statement of main, and of
 // TestMain in packages that start sandboxes.
 func Init() {
-	if len(os.Args) < 2 || os.Args[0] != initName {
+	if len(os.Args) < 2 {
+		return
+	}
+	run, ok := insideProcesses[os.Args[0]]
+	if !ok {
 		return
 	}
 	if t, err := unix.GetsockoptInt(controlFD, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || t != unix.SOCK_SEQPACKET {
 		return // somebody gave us this name for fun
 	}
 	runtime.LockOSThread() // what the command inherits goes by the thread
-	name, _ := unix.BytePtrFromString(initName)
+	name, _ := unix.BytePtrFromString(os.Args[0])
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0) // for ps; it would be "exe"
-	os.Exit(runInit(os.Args[1:]))
+	os.Exit(run(os.Args[1:]))
+}
+
+// insideProcesses are what this program is, by its argv[0], in namespaces.
+var insideProcesses = map[string]func(args []string) int{
+	initName:   runInit,
+	attachName: runAttach,
 }
 
 // initProcess is the sandbox's first process.

@@ -87,7 +87,7 @@ func configureLink(s *setup, note func(string, ...any)) error {
 		if p.Addr().Is6() && !hasV6 {
 			continue
 		}
-		if err := netlink.AddrAdd(link, linkAddress(p)); err != nil {
+		if err := netlink.AddrReplace(link, linkAddress(p)); err != nil {
 			return fmt.Errorf("address %s on %s: %w", p, name, err)
 		}
 	}
@@ -98,7 +98,7 @@ func configureLink(s *setup, note func(string, ...any)) error {
 		if gw.Is6() && !hasV6 {
 			continue
 		}
-		if err := netlink.RouteAdd(defaultRoute(link, gw)); err != nil {
+		if err := netlink.RouteReplace(defaultRoute(link, gw)); err != nil {
 			return fmt.Errorf("default route by %s on %s: %w", gw, name, err)
 		}
 	}

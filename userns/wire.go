@@ -54,6 +54,7 @@ const (
 	opStarted op = "started" // up: the command runs, as Number in its PID namespace
 	opExited  op = "exited"  // up: the command's exit status is Number
 	opFailed  op = "failed"  // up: Text went wrong; Number is an exit status or 0
+	opFound   op = "found"   // up: Found has changed
 )
 
 // message is one datagram on the control socket.
@@ -64,6 +65,7 @@ type message struct {
 	Errno  int          `json:",omitempty"`
 	Label  string       `json:",omitempty"` // AppArmor label of init
 	Info   *tapdev.Info `json:",omitempty"`
+	Found  *Found       `json:",omitempty"` // with opReady and opFound, of an attachment
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.
@@ -199,7 +201,7 @@ func closeAll(files []*os.File) {
 }
 
 // setupFile returns a memory file with s, positioned at its start.
-func setupFile(s *setup) (*os.File, error) {
+func setupFile(s any) (*os.File, error) {
 	fd, err := unix.MemfdCreate("sbxnet-setup", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("memory file for the sandbox's setup: %w", err)

@@ -1,0 +1,182 @@
+package userns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/tapdev"
+)
+
+// attachName is argv[0] of the process that attaches, and what ps shows.
+const attachName = "sbxnet-attach"
+
+// attachSetup is what the process that attaches is told.
+type attachSetup struct {
+	Link      tapdev.Options
+	Configure bool
+	Addresses []netip.Prefix
+	Gateways  []netip.Addr
+}
+
+// attachProcess is the process inside the network namespace.
+type attachProcess struct {
+	setup attachSetup
+	conn  *net.UnixConn
+	found Found // as last reported
+}
+
+// runAttach is that process, from main to exit.
+func runAttach([]string) int {
+	// Who ends us is sbxnet, by its end of the control socket. What a terminal
+	// sends to the group is its to heed.
+	signal.Ignore(forwarded...)
+	p := &attachProcess{}
+	var err error
+	if p.conn, err = connectDown(&p.setup); err != nil {
+		return StatusFailed // nobody to tell
+	}
+	// Best effort, for a sbxnet killed while we are stopped; and so that nobody
+	// in the namespace who has fewer capabilities than we may trace us.
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	info, files, err := p.attach()
+	if err != nil {
+		sendFailure(p.conn, err)
+		return StatusFailed
+	}
+	changes := p.subscribe()
+	if p.found, err = learn(info.Name); err != nil {
+		sendFailure(p.conn, err)
+		return StatusFailed
+	}
+	if sendMessage(p.conn, message{Op: opReady, Info: &info, Found: &p.found}, files...) != nil {
+		return StatusFailed
+	}
+	closeAll(files)
+	go p.follow(info.Name, changes)
+	for { // until sbxnet closes its end
+		_, files, err := receiveMessage(p.conn)
+		closeAll(files)
+		if err != nil {
+			return 0
+		}
+	}
+}
+
+// connectDown takes over the descriptors that a process of ours was started
+// with, and reads its setup.
+func connectDown(setup any) (*net.UnixConn, error) {
+	unix.CloseOnExec(controlFD)
+	unix.CloseOnExec(setupFD)
+	f := os.NewFile(setupFD, "setup")
+	err := json.NewDecoder(f).Decode(setup)
+	f.Close()
+	if err != nil {
+		return nil, err
+	}
+	return controlConn(os.NewFile(controlFD, "control"))
+}
+
+// sendFailure tells sbxnet why there will be nothing.
+func sendFailure(c *net.UnixConn, err error) {
+	m := message{Op: opFailed, Text: err.Error(), Label: appArmorLabel("/proc/self")}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		m.Errno = int(errno)
+	}
+	var exec *ExecError
+	if errors.As(err, &exec) {
+		m.Number = exec.Status
+	}
+	_ = sendMessage(c, m)
+}
+
+// note sends a line for the log.
+func (p *attachProcess) note(format string, args ...any) {
+	_ = sendMessage(p.conn, message{Op: opNote, Text: fmt.Sprintf(format, args...)})
+}
+
+// attach opens the link, and gives it its addresses if it is for us to do.
+func (p *attachProcess) attach() (tapdev.Info, []*os.File, error) {
+	s := &p.setup
+	if err := p.checkRoutes(); err != nil {
+		return tapdev.Info{}, nil, err
+	}
+	if s.Configure {
+		if err := bringUpLoopback(); err != nil {
+			return tapdev.Info{}, nil, err
+		}
+	}
+	info, files, err := openOrTakeOver(s.Link)
+	if err != nil {
+		return tapdev.Info{}, nil, err
+	}
+	if s.Configure {
+		// The strictest of this and an interface's own holds.
+		_ = setSysctl("net/ipv4/conf/all/rp_filter", "0")
+		err = configureLink(&setup{Link: info.Options, Addresses: s.Addresses, Gateways: s.Gateways}, p.note)
+	} else {
+		tuneTakenOver(info.Name, p.note)
+	}
+	if err != nil {
+		closeAll(files)
+		return tapdev.Info{}, nil, err
+	}
+	return info, files, nil
+}
+
+// checkRoutes refuses what could not work: one default route too many.
+func (p *attachProcess) checkRoutes() error {
+	s := &p.setup
+	for _, v := range families {
+		routes, err := defaultRoutes(v.family)
+		if err != nil {
+			return fmt.Errorf("list %s routes: %w", v.name, err)
+		}
+		if len(routes) > 1 {
+			return fmt.Errorf("there are %d default routes for %s in it (%s and %s): leave one, with ip -%d route del default",
+				len(routes), v.name, routes[0], routes[1], v.number)
+		}
+		gw, wanted := gatewayOf(s.Gateways, v.family)
+		if !s.Configure || !wanted || len(routes) == 0 {
+			continue
+		}
+		if routes[0] != (hop{gw, s.Link.Name}) {
+			return fmt.Errorf("there is a default route for %s in it already (%s), and a second one would be by %s: remove it with ip -%d route del default, or leave the addresses alone with --configure=false",
+				v.name, routes[0], gw, v.number)
+		}
+	}
+	return nil
+}
+
+// quiet is how long changes must have stopped before they are looked at; a
+// change of addresses is seldom one.
+const quiet = 10 * time.Millisecond
+
+// follow tells sbxnet what is on the interface whenever that has changed.
+func (p *attachProcess) follow(name string, changes <-chan struct{}) {
+	for range changes {
+		time.Sleep(quiet)
+		select {
+		case <-changes:
+		default:
+		}
+		found, err := learn(name)
+		if err != nil || found.equal(p.found) {
+			continue // without its interface there is no link either
+		}
+		p.found = found
+		if sendMessage(p.conn, message{Op: opFound, Found: &found}) != nil {
+			return
+		}
+	}
+}
