@@ -15,6 +15,10 @@ import (
 // calls do not show, little enough to stay in a core's cache.
 const bufferBytes = 128 << 10
 
+// patience is how long a load may go on after its time: one that has stalled is
+// a failure to report, not to wait for.
+const patience = 10 * time.Second
+
 // An order is one load for a client to run. It crosses to a worker as JSON.
 type order struct {
 	Load     string        `json:"load"`
@@ -59,7 +63,7 @@ func perform(o order) outcome {
 }
 
 func open(addr string, op byte, parameter uint64) (*net.TCPConn, error) {
-	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +109,7 @@ func upload(o order) (int64, error) {
 		return 0, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(o.Duration + 30*time.Second))
+	c.SetDeadline(time.Now().Add(o.Duration + patience))
 	if err := send(c, make([]byte, bufferBytes), o.Duration); err != nil {
 		return 0, err
 	}
@@ -125,7 +129,7 @@ func download(o order) (int64, error) {
 		return 0, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(o.Duration + 30*time.Second))
+	c.SetDeadline(time.Now().Add(o.Duration + patience))
 	return discard(c, make([]byte, bufferBytes))
 }
 
@@ -188,7 +192,7 @@ func datagramRoundTrips(o order) (outcome, error) {
 }
 
 func bounce(c net.Conn, b []byte, d time.Duration) (outcome, error) {
-	c.SetDeadline(time.Now().Add(d + 10*time.Second))
+	c.SetDeadline(time.Now().Add(d + patience))
 	var took []time.Duration
 	began := time.Now()
 	for now := began; now.Sub(began) < d; {
@@ -219,7 +223,7 @@ func requests(o order) (outcome, error) {
 		if err != nil {
 			return outcome{}, err
 		}
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		_, err = io.ReadFull(c, b)
 		c.Close()
 		if err != nil {
@@ -259,7 +263,7 @@ func count(addr string) (int64, error) {
 		return 0, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	var n [8]byte
 	if _, err := io.ReadFull(c, n[:]); err != nil {
 		return 0, fmt.Errorf("ask for the count of datagrams: %w", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -58,23 +57,6 @@ func busy() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// family is a process and its descendants, without one subtree.
-func family(root, without int) []int {
-	pids := []int{root}
-	for i := 0; i < len(pids); i++ {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[i]))
-		for _, task := range tasks {
-			b, _ := os.ReadFile(task)
-			for _, f := range strings.Fields(string(b)) {
-				if pid, err := strconv.Atoi(f); err == nil && pid != without {
-					pids = append(pids, pid)
-				}
-			}
-		}
-	}
-	return pids
-}
-
 // resident is the processes' resident memory, in bytes: pages that they share
 // with each other, such as the program's text, count once for each.
 func resident(pids []int) int64 {
@@ -107,15 +89,4 @@ func statusField(file, field string) int64 {
 		}
 	}
 	return 0
-}
-
-// startToExit runs a command and returns how long it took, and an error if it
-// did not succeed.
-func startToExit(cmd *exec.Cmd) (time.Duration, error) {
-	began := time.Now()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%v: %w: %s", cmd.Args, err, out)
-	}
-	return time.Since(began), err
 }

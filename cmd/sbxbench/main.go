@@ -2,28 +2,39 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+)
+
+// What a run takes unless flags say otherwise. With what --rounds and
+// --duration ask for it takes the time that it takes.
+const (
+	rounds, quickRounds     = 5, 3
+	duration, quickDuration = 500 * time.Millisecond, 200 * time.Millisecond
+	limit, quickLimit       = 9*time.Minute + 30*time.Second, 55 * time.Second
 )
 
 func main() {
 	app := &cli.App{
 		Name:            "sbxbench",
 		Usage:           "measure sbxnet, native loopback and the installed peers side by side",
-		UsageText:       "sbxbench [--quick] [--json|--markdown] [--check FILE]",
+		UsageText:       "sbxbench [--quick] [--json|--markdown] [--check [--against FILE]]",
 		HideHelpCommand: true,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "quick", Usage: "the main figures only, in under a minute"},
 			&cli.BoolFlag{Name: "json", Usage: "print every sample as JSON"},
-			&cli.BoolFlag{Name: "markdown", Usage: "print a Markdown table"},
+			&cli.BoolFlag{Name: "markdown", Usage: "print Markdown tables"},
 			&cli.BoolFlag{Name: "peers", Value: true, Usage: "measure the peers found on PATH too"},
-			&cli.StringFlag{Name: "check", Usage: "fail if a ratio is more than 15 % worse than in `FILE`, a --json report"},
-			&cli.StringFlag{Name: "sbxnet", Usage: "the sbxnet program to measure (default: beside sbxbench, else built, else on PATH)"},
-			&cli.IntFlag{Name: "rounds", Usage: "how often to take each figure (default 3, 1 with --quick)"},
-			&cli.DurationFlag{Name: "duration", Usage: "how long each load runs (default 700ms)"},
+			&cli.BoolFlag{Name: "check", Usage: "fail if a figure is more than 15 % worse than in the checked-in table"},
+			&cli.StringFlag{Name: "against", Usage: "with --check: compare with `FILE`, a --json report, instead"},
+			&cli.StringFlag{Name: "sbxnet", Usage: "the sbxnet `PROGRAM` to measure (default: beside sbxbench, else built, else on PATH)"},
+			&cli.IntFlag{Name: "rounds", Usage: fmt.Sprintf("how often to take each figure (default: %d, %d with --quick)", rounds, quickRounds)},
+			&cli.DurationFlag{Name: "duration", Usage: fmt.Sprintf("how long each load runs (default: %v, %v with --quick)", duration, quickDuration)},
 		},
 		Action: action,
 		Commands: []*cli.Command{{
@@ -44,26 +55,19 @@ func main() {
 }
 
 func action(c *cli.Context) error {
-	if c.Args().Present() {
-		return fmt.Errorf("unexpected argument %q; see --help", c.Args().First())
+	b, err := newBench(c)
+	if err != nil {
+		return err
 	}
-	b := &bench{
-		rounds: 3, duration: 700 * time.Millisecond, quick: c.Bool("quick"),
-		flows: 10_000, idle: 10 * time.Second, failed: map[string]bool{},
+	var earlier *report
+	if c.Bool("check") { // before the minutes that the run takes
+		if earlier, err = earlierReport(c.String("against")); err != nil {
+			return err
+		}
 	}
-	if b.quick {
-		b.rounds = 1
+	if err := adoptOrphans(); err != nil {
+		return err
 	}
-	if n := c.Int("rounds"); n > 0 {
-		b.rounds = n
-	}
-	if d := c.Duration("duration"); d > 0 {
-		b.duration = d
-	}
-	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		b.progress = os.Stderr
-	}
-	var err error
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -82,36 +86,84 @@ func action(c *cli.Context) error {
 	defer b.server.close()
 	b.networks = networks(b.quick, c.Bool("peers"))
 	b.run()
-	b.say("")
-	return print(c, b)
+	b.progress.done()
+	r := b.report()
+	if err := print(c, r); err != nil || earlier == nil {
+		return err
+	}
+	return judge(os.Stderr, r.check(earlier))
 }
 
-func print(c *cli.Context, b *bench) error {
-	r := &report{Machine: thisMachine(), Rows: b.rows, Problems: b.problems}
-	for _, n := range b.networks {
-		r.Networks = append(r.Networks, n.name)
+// newBench is the bench that the flags ask for, before it has looked at the
+// machine for what to measure.
+func newBench(c *cli.Context) (*bench, error) {
+	if c.Args().Present() {
+		return nil, fmt.Errorf("unexpected argument %q; see --help", c.Args().First())
 	}
-	var err error
+	if c.Bool("json") && c.Bool("markdown") {
+		return nil, fmt.Errorf("--json and --markdown: leave one of them out")
+	}
+	if c.IsSet("against") && !c.Bool("check") {
+		return nil, fmt.Errorf("--against %s: has no effect without --check", c.String("against"))
+	}
+	b := &bench{rounds: rounds, duration: duration, limit: limit, quick: c.Bool("quick"), flows: idleFlows(), idle: 10 * time.Second, failed: map[string]bool{}}
+	if b.quick {
+		b.rounds, b.duration, b.limit = quickRounds, quickDuration, quickLimit
+	}
+	if c.IsSet("rounds") {
+		if b.rounds, b.limit = c.Int("rounds"), 0; b.rounds < 1 {
+			return nil, fmt.Errorf("--rounds %d: at least one", b.rounds)
+		}
+	}
+	if c.IsSet("duration") {
+		if b.duration, b.limit = c.Duration("duration"), 0; b.duration < time.Millisecond || b.duration > time.Minute {
+			return nil, fmt.Errorf("--duration %v: not from 1ms to 1m", b.duration)
+		}
+	}
+	b.progress.w = os.Stderr
+	if info, err := os.Stderr.Stat(); err == nil {
+		b.progress.terminal = info.Mode()&os.ModeCharDevice != 0
+	}
+	return b, nil
+}
+
+// idleFlows is as many as are wanted, or what the limit of open files leaves:
+// the bench has an end of each, and so has what carries them.
+func idleFlows() int {
+	const spare = 500
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err == nil && l.Max < wantedFlows+spare {
+		return max(int(l.Max)-spare, 100)
+	}
+	return wantedFlows
+}
+
+func print(c *cli.Context, r *report) error {
 	switch {
 	case c.Bool("json"):
-		err = r.json(os.Stdout)
+		return r.json(os.Stdout)
 	case c.Bool("markdown"):
 		r.markdown(os.Stdout)
 	default:
 		r.text(os.Stdout)
 	}
-	if err != nil || c.String("check") == "" {
-		return err
+	return nil
+}
+
+// judge prints what --check has found, and makes an error of what is worse.
+func judge(w io.Writer, v verdict) error {
+	if v.Note != "" {
+		fmt.Fprintln(w, "sbxbench:", v.Note)
 	}
-	worse, err := r.check(c.String("check"))
-	if err != nil {
-		return err
+	for _, line := range v.Worse {
+		fmt.Fprintln(w, "regression:", line)
 	}
-	for _, line := range worse {
-		fmt.Fprintln(os.Stderr, "regression:", line)
+	switch {
+	case v.Compared == 0:
+		return fmt.Errorf("--check: the earlier table has none of this run's figures")
+	case len(v.Worse) > 0:
+		return fmt.Errorf("--check: %d of %d figures are more than %.0f %% worse", len(v.Worse), v.Compared, allowed*100)
 	}
-	if len(worse) > 0 {
-		return fmt.Errorf("%d ratios are more than %.0f %% worse than in %s", len(worse), allowed*100, c.String("check"))
-	}
+	fmt.Fprintf(w, "sbxbench: none of %d figures is more than %.0f %% worse\n", v.Compared, allowed*100)
 	return nil
 }

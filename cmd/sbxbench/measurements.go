@@ -2,23 +2,35 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
-// A measurement is one figure to take from each network.
+// A measurement is one load that each network carries, and the figures to read
+// off its outcome.
 type measurement struct {
-	name string
-	mtu  int
+	mtu int
 	// quick measurements are part of --quick.
-	quick     bool
-	published bool // the bench is the client, through a published port
+	quick bool
+	// variants: variants of sbxnet take it too, because what they change shows
+	// in it.
+	variants bool
+	// published: the bench is the client, through a published port.
+	published bool
 	order     order
-	value     func(outcome) float64
-	unit      string
+	figures   []figure
+}
+
+// A figure is one number of an outcome.
+type figure struct {
+	name, unit string
 	// less is true where a smaller figure is the better one.
 	less bool
+	// compare says how --check holds it against an earlier one.
+	compare comparison
+	value   func(outcome) float64
 }
+
+func (m measurement) String() string { return m.figures[0].name }
 
 func gigabits(o outcome) float64           { return float64(o.Bytes) * 8 / o.Elapsed.Seconds() / 1e9 }
 func perSecond(o outcome) float64          { return float64(o.Count) / o.Elapsed.Seconds() }
@@ -31,6 +43,23 @@ const (
 	largeMTU    = 65520
 )
 
+func speed(name string) []figure {
+	return []figure{{name: name, unit: "Gbit/s", compare: byRatio, value: gigabits}}
+}
+
+func rate(name string) []figure {
+	return []figure{{name: name, unit: "/s", compare: byRatio, value: perSecond}}
+}
+
+// latency is the median and the tail. The tail is as much the machine's as the
+// network's, and swings: it is shown, not compared.
+func latency(name string) []figure {
+	return []figure{
+		{name: name + " p50", unit: "µs", less: true, compare: byRatio, value: p50},
+		{name: name + " p99", unit: "µs", less: true, compare: never, value: p99},
+	}
+}
+
 // measurements are grouped by MTU, because changing it takes new sessions.
 func measurements() []measurement {
 	var all []measurement
@@ -38,27 +67,23 @@ func measurements() []measurement {
 		for _, streams := range []int{1, 8} {
 			for _, way := range []string{"up", "down"} {
 				all = append(all, measurement{
-					name: fmt.Sprintf("TCP %s, %d stream%s", way, streams, plural(streams)), mtu: mtu, quick: streams == 1,
-					order: order{Load: way, Streams: streams}, value: gigabits, unit: "Gbit/s",
+					mtu: mtu, quick: streams == 1, variants: mtu == ordinaryMTU,
+					order:   order{Load: way, Streams: streams},
+					figures: speed(fmt.Sprintf("TCP %s, %d stream%s", way, streams, plural(streams))),
 				})
 			}
 		}
-		all = append(all, measurement{name: "TCP both ways", mtu: mtu, order: order{Load: "both", Streams: 1}, value: gigabits, unit: "Gbit/s"})
-		if mtu != ordinaryMTU {
-			continue
-		}
-		all = append(all,
-			measurement{name: "published, inwards", mtu: mtu, quick: true, published: true, order: order{Load: "up", Streams: 1}, value: gigabits, unit: "Gbit/s"},
-			measurement{name: "published, outwards", mtu: mtu, quick: true, published: true, order: order{Load: "down", Streams: 1}, value: gigabits, unit: "Gbit/s"},
-			measurement{name: "round trip p50", mtu: mtu, quick: true, order: order{Load: "rtt"}, value: p50, unit: "µs", less: true},
-			measurement{name: "round trip p99", mtu: mtu, order: order{Load: "rtt"}, value: p99, unit: "µs", less: true},
-			measurement{name: "connect+request+close", mtu: mtu, quick: true, order: order{Load: "requests"}, value: perSecond, unit: "/s"},
-			measurement{name: "UDP 64 B received", mtu: mtu, order: order{Load: "udp", Size: 64}, value: perSecond, unit: "/s"},
-			measurement{name: "UDP 1400 B received", mtu: mtu, quick: true, order: order{Load: "udp", Size: 1400}, value: perSecond, unit: "/s"},
-			measurement{name: "UDP round trip p50", mtu: mtu, order: order{Load: "udp-rtt"}, value: p50, unit: "µs", less: true},
-		)
+		all = append(all, measurement{mtu: mtu, order: order{Load: "both", Streams: 1}, figures: speed("TCP both ways at once")})
 	}
-	return all
+	return append(all,
+		measurement{mtu: ordinaryMTU, quick: true, published: true, order: order{Load: "up", Streams: 1}, figures: speed("published, inwards")},
+		measurement{mtu: ordinaryMTU, quick: true, published: true, order: order{Load: "down", Streams: 1}, figures: speed("published, outwards")},
+		measurement{mtu: ordinaryMTU, quick: true, order: order{Load: "rtt"}, figures: latency("round trip")},
+		measurement{mtu: ordinaryMTU, quick: true, order: order{Load: "requests"}, figures: rate("connect+request+close")},
+		measurement{mtu: ordinaryMTU, order: order{Load: "udp", Size: 64}, figures: rate("UDP 64 B received")},
+		measurement{mtu: ordinaryMTU, quick: true, variants: true, order: order{Load: "udp", Size: 1400}, figures: rate("UDP 1400 B received")},
+		measurement{mtu: ordinaryMTU, order: order{Load: "udp-rtt"}, figures: latency("UDP round trip")},
+	)
 }
 
 func plural(n int) string {
@@ -66,39 +91,4 @@ func plural(n int) string {
 		return ""
 	}
 	return "s"
-}
-
-// samples are the figures of one row, by network.
-type samples map[string][]float64
-
-// median of the samples of one network; false if there are none.
-func (s samples) median(name string) (float64, bool) {
-	v := slices.Sorted(slices.Values(s[name]))
-	if len(v) == 0 {
-		return 0, false
-	}
-	if len(v)%2 == 1 {
-		return v[len(v)/2], true
-	}
-	return (v[len(v)/2-1] + v[len(v)/2]) / 2, true
-}
-
-// spread is the distance from the smallest to the largest sample, as a
-// fraction of the median.
-func (s samples) spread(name string) float64 {
-	m, ok := s.median(name)
-	if !ok || m == 0 {
-		return 0
-	}
-	return (slices.Max(s[name]) - slices.Min(s[name])) / m
-}
-
-// ratio to native loopback in the same run; false where there is none.
-func (s samples) ratio(name string) (float64, bool) {
-	m, ok := s.median(name)
-	n, have := s.median("native")
-	if !ok || !have || n == 0 {
-		return 0, false
-	}
-	return m / n, true
 }

@@ -15,7 +15,9 @@ type network struct {
 	name string
 	// hasMTU is false for native loopback, whose MTU is not ours to set.
 	hasMTU bool
-	start  func(e *environment, mtu int) (*session, error)
+	// variant is one with something changed: it takes only what that can move.
+	variant bool
+	start   func(e *environment, mtu int) (*session, error)
 	// bare runs `true` in the network, for the time from start to exit.
 	bare func(e *environment) *exec.Cmd
 }
@@ -45,8 +47,6 @@ type environment struct {
 	self    string
 	server  *server
 	scratch string
-	// forward is true where the session should publish the worker's port.
-	forward bool
 }
 
 // The sandbox's addresses, in a block that neither a default of ours nor of a
@@ -87,20 +87,16 @@ func sbxnetWith(name string, flags ...string) network {
 			if err != nil {
 				return nil, err
 			}
-			args := []string{"run", "-q", "--host-loopback", "--cidr", cidr, "--mtu", strconv.Itoa(mtu), "--dns", "none"}
-			published := ""
-			if e.forward {
-				published = at("127.0.0.1", port)
-				args = append(args, "-p", fmt.Sprintf("127.0.0.1:%d:%d", port, workerPort))
-			}
+			args := []string{"run", "-q", "--host-loopback", "--cidr", cidr, "--mtu", strconv.Itoa(mtu),
+				"-p", fmt.Sprintf("127.0.0.1:%d:%d", port, workerPort)}
 			args = append(append(args, flags...), "--", e.self, "worker", strconv.Itoa(workerPort))
 			w, err := startWorker(exec.Command(e.sbxnet, args...))
 			if err != nil {
 				return nil, err
 			}
 			return &session{
-				worker: w, outside: at(gatewayAddr, e.server.port()), published: published,
-				carriers: func() []int { return family(w.cmd.Process.Pid, w.pid) },
+				worker: w, outside: at(gatewayAddr, e.server.port()), published: at("127.0.0.1", port),
+				carriers: func() []int { return carriers(w.cmd.Process.Pid, e.self) },
 			}, nil
 		},
 		bare: func(e *environment) *exec.Cmd {
@@ -109,21 +105,31 @@ func sbxnetWith(name string, flags ...string) network {
 	}
 }
 
+// variantOf is sbxnet with something changed.
+func variantOf(name string, flags ...string) network {
+	n := sbxnetWith("sbxnet "+name, flags...)
+	n.variant, n.bare = true, nil
+	return n
+}
+
 // networks are the contestants that this machine has, native loopback first.
 func networks(quick, peers bool) []network {
 	all := []network{native(), sbxnetWith("sbxnet"), sbxnetWith("sbxnet packet", "--link", "packet")}
-	if !quick {
-		all = append(all,
-			sbxnetWith("sbxnet no GSO", "--gso=false"),
-			sbxnetWith("sbxnet no TX csum", "--tx-checksum-offload=false"),
-			sbxnetWith("sbxnet no RX csum", "--rx-checksum-offload=false"),
-			sbxnetWith("sbxnet no GRO", "--gro=false"),
-			sbxnetWith("sbxnet 2 channels", "--num-network-channels", "2"))
-	}
 	if peers {
 		all = append(all, peerNetworks()...)
 	}
-	return all
+	if quick {
+		return all
+	}
+	return append(all,
+		variantOf("software GSO", "--gso=false"),
+		variantOf("no GSO", "--gso=false", "--software-gso=false"),
+		variantOf("no GRO", "--gro=false"),
+		variantOf("no TX csum", "--tx-checksum-offload=false"),
+		variantOf("no RX csum", "--rx-checksum-offload=false"),
+		variantOf("no offload", "--gso=false", "--software-gso=false", "--gro=false", "--tx-checksum-offload=false", "--rx-checksum-offload=false"),
+		variantOf("2 queues", "--num-network-channels", "2"),
+		variantOf("4 queues", "--num-network-channels", "4"))
 }
 
 // findSbxnet takes sbxnet from beside this program or PATH, and builds it where

@@ -40,25 +40,19 @@ func pasta() network {
 			if err != nil {
 				return nil, err
 			}
-			args := []string{"-q", "-f", "--config-net", "-4", "-a", sandboxAddr, "-n", "24", "-g", gatewayAddr, "-m", strconv.Itoa(mtu)}
-			published := ""
-			if e.forward {
-				published = at("127.0.0.1", port)
-				args = append(args, "-t", fmt.Sprintf("127.0.0.1/%d:%d", port, workerPort))
-			} else {
-				args = append(args, "-t", "none")
-			}
-			args = append(args, "-u", "none", "-T", "none", "-U", "none", "--", e.self, "worker", strconv.Itoa(workerPort))
+			args := []string{"-q", "-f", "--config-net", "-4", "-a", sandboxAddr, "-n", "24", "-g", gatewayAddr, "-m", strconv.Itoa(mtu),
+				"-t", fmt.Sprintf("127.0.0.1/%d:%d", port, workerPort), "-u", "none", "-T", "none", "-U", "none",
+				"--", e.self, "worker", strconv.Itoa(workerPort)}
 			w, err := startWorker(exec.Command("pasta", args...))
 			if err != nil {
 				return nil, err
 			}
 			return &session{
-				worker: w, outside: at(gatewayAddr, e.server.port()), published: published,
-				carriers: func() []int { return family(w.cmd.Process.Pid, w.pid) },
+				worker: w, outside: at(gatewayAddr, e.server.port()), published: at("127.0.0.1", port),
+				carriers: func() []int { return carriers(w.cmd.Process.Pid, e.self) },
 			}, nil
 		},
-		bare: func(*environment) *exec.Cmd { return exec.Command("pasta", "-q", "--config-net", "--", "true") },
+		bare: func(*environment) *exec.Cmd { return exec.Command("pasta", "-q", "-f", "--config-net", "--", "true") },
 	}
 }
 
@@ -88,7 +82,7 @@ func slirp4netns() network {
 			slirp := exec.Command("slirp4netns", "--configure", "--cidr", cidr, "--mtu", strconv.Itoa(mtu),
 				"--ready-fd=3", "--api-socket", socket, strconv.Itoa(w.cmd.Process.Pid), "tap0")
 			slirp.ExtraFiles = []*os.File{tell}
-			err = slirp.Start()
+			err = launch(slirp)
 			tell.Close()
 			if err == nil {
 				if n, _ := ready.Read(make([]byte, 1)); n == 0 {
@@ -101,12 +95,12 @@ func slirp4netns() network {
 				cleanUp: func() {
 					if slirp.Process != nil {
 						slirp.Process.Kill()
-						slirp.Wait()
+						finish(slirp)
 					}
 					os.Remove(socket)
 				},
 			}
-			if err == nil && e.forward {
+			if err == nil {
 				s.published, err = slirpForward(socket)
 			}
 			if err != nil {
@@ -127,19 +121,15 @@ func gvisorTapVsock() network {
 				return nil, err
 			}
 			state := filepath.Join(e.scratch, fmt.Sprintf("rootlesskit-%d", port))
-			args := []string{"--state-dir", state, "--net=gvisor-tap-vsock", "--cidr", cidr, "--mtu", strconv.Itoa(mtu), "--port-driver=builtin", "--copy-up=/etc"}
-			published := ""
-			if e.forward {
-				published = at("127.0.0.1", port)
-				args = append(args, "-p", fmt.Sprintf("127.0.0.1:%d:%d/tcp", port, workerPort))
-			}
-			w, err := startWorker(exec.Command("rootlesskit", append(args, e.self, "worker", strconv.Itoa(workerPort))...))
+			args := []string{"--state-dir", state, "--net=gvisor-tap-vsock", "--cidr", cidr, "--mtu", strconv.Itoa(mtu), "--port-driver=builtin", "--copy-up=/etc",
+				"-p", fmt.Sprintf("127.0.0.1:%d:%d/tcp", port, workerPort), e.self, "worker", strconv.Itoa(workerPort)}
+			w, err := startWorker(exec.Command("rootlesskit", args...))
 			if err != nil {
 				return nil, err
 			}
 			return &session{
-				worker: w, outside: at(gatewayAddr, e.server.port()), published: published,
-				carriers: func() []int { return family(w.cmd.Process.Pid, w.pid) },
+				worker: w, outside: at(gatewayAddr, e.server.port()), published: at("127.0.0.1", port),
+				carriers: func() []int { return carriers(w.cmd.Process.Pid, e.self) },
 				cleanUp:  func() { os.RemoveAll(state) },
 			}, nil
 		},

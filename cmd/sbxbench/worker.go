@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +45,7 @@ func work(port int) error {
 					r.Error = err.Error()
 					break
 				}
+				c.SetLinger(0) // ends with a reset: no port waits in TIME_WAIT
 				held = append(held, c)
 			}
 			r.Count = int64(len(held))
@@ -55,6 +57,9 @@ func work(port int) error {
 		}
 	}
 }
+
+// errNoAnswer: the worker hangs, and cannot be asked again.
+var errNoAnswer = errors.New("no answer")
 
 // worker is the bench's end of a worker process.
 type worker struct {
@@ -80,7 +85,7 @@ func startWorker(cmd *exec.Cmd) (*worker, error) {
 	cmd.WaitDelay = time.Second
 	tail := &tailWriter{}
 	cmd.Stderr = tail
-	if err := cmd.Start(); err != nil {
+	if err := launch(cmd); err != nil {
 		return nil, err
 	}
 	w := &worker{cmd: cmd, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out)), end: in}
@@ -97,7 +102,7 @@ func (w *worker) do(o order) (outcome, error) {
 	if err := w.in.Encode(o); err != nil {
 		return outcome{}, err
 	}
-	r, err := w.read(o.Duration + 60*time.Second)
+	r, err := w.read(o.Duration + patience + 5*time.Second) // after the worker itself
 	if err == nil && r.Error != "" {
 		err = fmt.Errorf("%s", r.Error)
 	}
@@ -119,21 +124,17 @@ func (w *worker) read(limit time.Duration) (outcome, error) {
 	case a := <-c:
 		return a.o, a.err
 	case <-time.After(limit):
-		return outcome{}, fmt.Errorf("no answer within %v", limit)
+		return outcome{}, fmt.Errorf("%w within %v", errNoAnswer, limit)
 	}
 }
 
 // stop ends the worker and with it its network.
 func (w *worker) stop() {
 	w.end.Close()
-	done := make(chan struct{})
-	go func() { w.cmd.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(3 * time.Second):
-		w.cmd.Process.Kill()
-		<-done
-	}
+	kill := time.AfterFunc(3*time.Second, func() { w.cmd.Process.Kill() })
+	defer kill.Stop()
+	finish(w.cmd)
+	killOrphans()
 }
 
 // tailWriter keeps the end of what a program says, for its error message.
