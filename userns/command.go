@@ -61,19 +61,26 @@ func (p process) signal(s syscall.Signal) {
 
 // startCommand starts argv in the sandbox as init's child. It is called from init's locked thread: the command's parent
 // death signal and its capabilities go by that thread.
-func startCommand(argv []string, netRaw bool) (process, error) {
+func startCommand(argv []string, s *setup) (process, error) {
 	path, err := findCommand(argv[0])
 	if err != nil {
 		return process{}, err
 	}
-	if err := shedCapabilities(netRaw); err != nil {
+	if err := shedCapabilities(s.NetRaw); err != nil {
 		return process{}, err
 	}
 	closeFilesOnExec()
 	p := process{fd: -1}
-	p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+	program, args, files := path, argv, []uintptr{0, 1, 2}
+	if s.Listeners > 0 {
+		program, args = "/proc/self/exe", append([]string{activateName, path}, argv...)
+	}
+	for i := range s.Listeners {
+		files = append(files, uintptr(listenersFD+i))
+	}
+	p.pid, err = syscall.ForkExec(program, args, &syscall.ProcAttr{
 		Env:   os.Environ(),
-		Files: []uintptr{0, 1, 2},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &p.fd},
 	})
 	if err != nil {

@@ -74,6 +74,22 @@ type Config struct {
 	Hostname string
 	// PIDNamespace gives the sandbox process IDs and a /proc of its own.
 	PIDNamespace bool
+	// CgroupNamespace, UTSNamespace and IPCNamespace give it those namespaces;
+	// a Hostname implies the second.
+	CgroupNamespace, UTSNamespace, IPCNamespace bool
+	// Propagation of mounts; empty means PropagationSlave.
+	Propagation Propagation
+	// CopyUp are directories that become writable: a tmpfs with links to what
+	// is in them. With /etc among them, ResolvConf and Hosts are files in it.
+	CopyUp []string
+	// DetachNetNS, if not empty, leaves the command in the caller's network. The
+	// one described here is mounted on this file, inside the sandbox only, for
+	// those who enter it; ResolvConf and Hosts have no effect.
+	DetachNetNS string
+	// Listeners become the command's descriptors from 3 on, for which LISTEN_PID
+	// in its environment is set; the rest of that is in Env (sd_listen_fds(3)).
+	// They stay the caller's.
+	Listeners []*os.File
 	// NetRaw leaves CAP_NET_RAW to the command. Without it set-user-ID
 	// bits and file capabilities have no effect inside either.
 	NetRaw bool
@@ -129,6 +145,9 @@ func (c *Config) check() error {
 	if c.Network == NetworkSandbox && c.Link.Name == "" {
 		return fmt.Errorf("the link has no name")
 	}
+	if err := c.checkMounts(); err != nil {
+		return err
+	}
 	if c.Dir != "" {
 		st, err := os.Stat(c.Dir)
 		if err != nil {
@@ -142,6 +161,24 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// checkMounts checks what is mounted or mounted on.
+func (c *Config) checkMounts() error {
+	if c.Propagation != "" {
+		if _, err := ParsePropagation(string(c.Propagation)); err != nil {
+			return err
+		}
+	}
+	if c.DetachNetNS != "" {
+		if c.Network == NetworkHost {
+			return fmt.Errorf("no network namespace to detach with --network host")
+		}
+		if err := checkDetached(c.DetachNetNS); err != nil {
+			return err
+		}
+	}
+	return checkCopyUp(c.CopyUp)
 }
 
 // defaultShell is $SHELL of env, else /bin/sh.

@@ -28,6 +28,9 @@ func Init() {
 	if len(os.Args) < 2 {
 		return
 	}
+	if os.Args[0] == activateName {
+		runActivate(os.Args[1:])
+	}
 	run, ok := insideProcesses[os.Args[0]]
 	if !ok {
 		return
@@ -102,6 +105,9 @@ func (p *initProcess) connect() error {
 	if err != nil {
 		return err
 	}
+	for i := range p.setup.Listeners {
+		unix.CloseOnExec(listenersFD + i)
+	}
 	p.conn, err = controlConn(os.NewFile(controlFD, "control"))
 	return err
 }
@@ -143,9 +149,19 @@ func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
 	if p.etc, err = setUpMounts(s, p.note); err != nil {
 		return nil, nil, err
 	}
-	if s.Network == NetworkHost {
+	switch {
+	case s.Network == NetworkHost:
 		return nil, nil, nil
+	case s.DetachNetNS != "":
+		return p.openDetachedNetwork(s.DetachNetNS)
 	}
+	return p.openNetwork()
+}
+
+// openNetwork sets up the network namespace that this thread is in, and returns
+// the link that it has opened there.
+func (p *initProcess) openNetwork() (*tapdev.Info, []*os.File, error) {
+	s := &p.setup
 	if err := bringUpLoopback(); err != nil {
 		return nil, nil, err
 	}
@@ -212,7 +228,7 @@ func (p *initProcess) obey(m message) bool {
 		if p.command.pid != 0 {
 			return true
 		}
-		command, err := startCommand(p.argv, p.setup.NetRaw)
+		command, err := startCommand(p.argv, &p.setup)
 		if err != nil {
 			p.fail(err)
 			return false

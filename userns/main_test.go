@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(parentEnv); spec != "" {
 		os.Exit(runParent(spec))
 	}
+	if os.Getenv(inheritedEnv) != "" {
+		sayInherited()
+		os.Exit(0)
+	}
 	// A shell starts its background jobs with SIGINT ignored, and nohup SIGHUP;
 	// what the tests start is to begin with neither.
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {

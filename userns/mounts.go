@@ -26,12 +26,21 @@ func setUpMounts(s *setup, note func(string, ...any)) (*etcFiles, error) {
 			note("a ping with a file capability cannot be executed without CAP_NET_RAW: %v", err)
 		}
 	}
+	for _, dir := range s.CopyUp {
+		if err := copyUp(dir); err != nil {
+			return nil, err
+		}
+	}
 	if s.PIDNamespace {
 		if err := unix.Mount("proc", "/proc", "proc", secureMount, ""); err != nil {
 			note("/proc shows the processes of the host: a fresh one cannot be mounted (%v), as in a container that masks parts of /proc", err)
 		}
 	}
-	return coverSys(s, note)
+	etc, err := coverSys(s, note)
+	if err != nil {
+		return nil, err
+	}
+	return etc, s.Propagation.set()
 }
 
 // ignoreFileCapabilities makes set-user-ID bits and file capabilities
@@ -56,7 +65,7 @@ func coverSys(s *setup, note func(string, ...any)) (*etcFiles, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.Network != NetworkHost {
+	if s.newNetwork() {
 		if mountSysfs() == nil {
 			// For programs that manage cgroups; the fresh sysfs has none.
 			_ = unix.Mount(fdPath(host)+"/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND|unix.MS_REC, "")
@@ -102,16 +111,16 @@ type etcFiles struct {
 // mountEtcFiles writes the files to a tmpfs on /sys and mounts them over those
 // in /etc. It returns nil if there are none.
 func mountEtcFiles(s *setup, note func(string, ...any)) (*etcFiles, error) {
-	files := map[string][]byte{"resolv.conf": s.ResolvConf, "hosts": s.Hosts}
-	size := 0
-	for name, content := range files {
-		if len(content) == 0 {
-			delete(files, name)
-		}
-		size += len(content)
-	}
+	files := s.etcFiles()
 	if len(files) == 0 {
 		return nil, nil
+	}
+	if copiedUp(s.CopyUp, s.Etc) {
+		return nil, writeEtcFiles(files, s.Etc)
+	}
+	size := 0
+	for _, content := range files {
+		size += len(content)
 	}
 	// Room for the command to edit them, and not for much else.
 	options := fmt.Sprintf("mode=0755,size=%d,nr_inodes=16", 4*size+1<<20)

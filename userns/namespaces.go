@@ -34,10 +34,14 @@ func startInit(cfg *Config, s *setup) (*os.Process, *net.UnixConn, error) {
 	attr := &os.ProcAttr{
 		Dir:   cfg.Dir,
 		Env:   cfg.Env,
-		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr, controlFD: theirs, setupFD: file},
+		Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr, controlFD: theirs, setupFD: file}, cfg.Listeners...),
 		Sys:   &syscall.SysProcAttr{Cloneflags: cloneFlags(cfg), AmbientCaps: caps},
 	}
-	p, err := os.StartProcess("/proc/self/exe", append([]string{initName}, cfg.Command...), attr)
+	var p *os.Process
+	err = keepNonblocking(cfg.Listeners, func() (err error) {
+		p, err = os.StartProcess("/proc/self/exe", append([]string{initName}, cfg.Command...), attr)
+		return err
+	})
 	if err != nil {
 		conn.Close()
 		return nil, nil, explainClone("/", err)
@@ -47,14 +51,20 @@ func startInit(cfg *Config, s *setup) (*os.Process, *net.UnixConn, error) {
 
 func cloneFlags(cfg *Config) uintptr {
 	flags := uintptr(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
-	if cfg.Network != NetworkHost {
+	if cfg.Network != NetworkHost && cfg.DetachNetNS == "" {
 		flags |= unix.CLONE_NEWNET
 	}
 	if cfg.PIDNamespace {
 		flags |= unix.CLONE_NEWPID
 	}
-	if cfg.Hostname != "" {
+	if cfg.UTSNamespace || cfg.Hostname != "" {
 		flags |= unix.CLONE_NEWUTS
+	}
+	if cfg.IPCNamespace {
+		flags |= unix.CLONE_NEWIPC
+	}
+	if cfg.CgroupNamespace {
+		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }

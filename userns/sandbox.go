@@ -122,6 +122,10 @@ func (sb *Sandbox) spawn(cfg *Config) error {
 		ResolvConf:   []byte(cfg.ResolvConf),
 		Hosts:        []byte(cfg.Hosts),
 		Etc:          cfg.etc,
+		CopyUp:       cfg.CopyUp,
+		Propagation:  cfg.Propagation,
+		DetachNetNS:  cfg.DetachNetNS,
+		Listeners:    len(cfg.Listeners),
 	}
 	started := make(chan error)
 	go func() {

@@ -21,6 +21,8 @@ import (
 const (
 	controlFD = 3 // its end of the control socket
 	setupFD   = 4 // the memory file with the setup
+	// listenersFD is the first of setup.Listeners.
+	listenersFD = 5
 )
 
 // initName is argv[0] of the re-executed process, and what ps shows.
@@ -40,6 +42,29 @@ type setup struct {
 	ResolvConf   []byte
 	Hosts        []byte
 	Etc          string
+	CopyUp       []string
+	Propagation  Propagation
+	DetachNetNS  string
+	Listeners    int
+}
+
+// newNetwork reports whether init and the command are in a network namespace
+// of the sandbox's own.
+func (s *setup) newNetwork() bool { return s.Network != NetworkHost && s.DetachNetNS == "" }
+
+// etcFiles are the files in /etc that the sandbox has of its own, by name.
+func (s *setup) etcFiles() map[string][]byte {
+	files := map[string][]byte{}
+	if s.DetachNetNS != "" {
+		return files
+	}
+	if len(s.ResolvConf) > 0 {
+		files["resolv.conf"] = s.ResolvConf
+	}
+	if len(s.Hosts) > 0 {
+		files["hosts"] = s.Hosts
+	}
+	return files
 }
 
 // op names a message on the control socket.
