@@ -200,7 +200,9 @@ func (t *ports) find(bound []spec.Bound) ([]*port, error) {
 }
 
 func (t *ports) remove(f *Forwarder, removed []*port) {
-	f.unserve(removed)
+	if t.serving {
+		f.unserve(removed)
+	}
 	closePorts(removed)
 	gone := make(map[*port]bool, len(removed))
 	for _, p := range removed {
@@ -233,24 +235,27 @@ func (t *ports) close() {
 }
 
 // onShards calls do for each port on its shard's goroutine, with one visit to
-// each shard. It returns the first error, errShardEnded if a shard has ended.
-func (f *Forwarder) onShards(list []*port, do func(*port) error) (err error) {
-	for _, s := range f.shards {
-		var failed error
+// each shard, which goes up to its first error. It returns one shard's,
+// errShardEnded if one has ended.
+func (f *Forwarder) onShards(list []*port, do func(*port) error) (first error) {
+	byShard := make(map[*shard][]*port)
+	for _, p := range list {
+		byShard[p.shard] = append(byShard[p.shard], p)
+	}
+	for s, some := range byShard {
+		var err error
 		if !s.call(func() {
-			for _, p := range list {
-				if p.shard == s && failed == nil {
-					failed = do(p)
-				}
+			for i := 0; i < len(some) && err == nil; i++ {
+				err = do(some[i])
 			}
 		}) {
-			failed = errShardEnded
+			err = errShardEnded
 		}
-		if err == nil {
-			err = failed
+		if first == nil {
+			first = err
 		}
 	}
-	return err
+	return first
 }
 
 func (f *Forwarder) serve(list []*port) error {
@@ -268,7 +273,8 @@ func (f *Forwarder) serve(list []*port) error {
 	})
 }
 
-// unserve has the shards let go of the ports. A shard that has ended has done so.
+// unserve has the shards let go of the ports that they serve. A shard that has
+// ended has done so.
 func (f *Forwarder) unserve(list []*port) {
 	f.onShards(list, func(p *port) error {
 		if p.serve != nil {
