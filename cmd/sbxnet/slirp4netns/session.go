@@ -4,10 +4,106 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"time"
+
+	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/portfwd"
+	"sbxnet/portfwd/dhcp"
+	"sbxnet/userns"
 )
 
-type session struct{}
+// A session is a namespace that has its network.
+type session struct {
+	log        *slog.Logger
+	attachment *userns.Attachment // nil for a TAP of the caller's
+	network    *network.Network
+	api        *api // nil without --api-socket
+}
 
-func start(o *options, log *slog.Logger) (*session, error)                       { return nil, errors.New("not built yet") }
-func (s *session) wait(gone <-chan struct{}, signals <-chan os.Signal) os.Signal { return nil }
-func (s *session) close() error                                                  { return nil }
+// start brings everything up, so that the caller may be told. After an error
+// nothing is left.
+func start(o *options, log *slog.Logger) (_ *session, err error) {
+	s := &session{log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	l, err := o.open(s)
+	if err != nil {
+		return nil, err
+	}
+	s.attachment = l.Attachment
+	if s.network, err = network.Start(o.networkConfig(l, log)); err != nil {
+		return nil, err
+	}
+	if o.APISocket != "" {
+		p := o.plan()
+		a := &api{ports: published{s.network.Ports()}, guest4: p.V4.Sandbox, guest6: p.V6.Sandbox, log: log}
+		if err := a.listen(o.APISocket); err != nil {
+			return nil, err
+		}
+		s.api = a
+		go a.serve()
+	}
+	return s, nil
+}
+
+// advertiseEvery is the longest time between router advertisements, which the
+// addresses that guests form from them outlive by far.
+const advertiseEvery = 10 * time.Minute
+
+func (o *options) networkConfig(l link, log *slog.Logger) network.Config {
+	l.Info.MTU = o.MTU // what frames are read with; see linkOptions
+	return network.Config{
+		Info: l.Info, Files: l.Files, HardwareAddr: l.HardwareAddr,
+		Plan: o.plan(), MTU: o.MTU,
+		DNS:          network.DNS{None: !o.DNS},
+		HostLoopback: o.HostLoopback,
+		Forward: portfwd.Config{
+			GatewayUnreachable: !o.HostLoopback,
+			Outbound4:          portfwd.Outbound{Addr: o.Outbound4},
+			Outbound6:          portfwd.Outbound{Addr: o.Outbound6},
+			Autoconf: portfwd.Autoconf{
+				IPv4: dhcp.Range{First: at(o.CIDR, dhcpFirstOffset), Last: at(o.CIDR, dhcpLastOffset)},
+				// An interface that we configured has its address.
+				FormAddresses:  !o.Configure,
+				AdvertiseEvery: advertiseEvery,
+			},
+		},
+		Log: log,
+	}
+}
+
+// wait returns when the session is to end: with the signal that says so, or nil
+// where the caller has hung up or the namespace has gone.
+func (s *session) wait(hungUp <-chan struct{}, signals <-chan os.Signal) os.Signal {
+	var gone <-chan struct{}
+	if s.attachment != nil {
+		gone = s.attachment.Done()
+	}
+	select {
+	case sig := <-signals:
+		return sig
+	case <-hungUp:
+	case <-gone:
+	case <-s.network.Done():
+	}
+	return nil
+}
+
+// close ends what is there. Ports are freed first: a container that is being
+// started again waits for them.
+func (s *session) close() error {
+	var errs []error
+	if s.network != nil {
+		errs = append(errs, s.network.Close())
+	}
+	if s.api != nil {
+		errs = append(errs, s.api.close())
+	}
+	if s.attachment != nil {
+		errs = append(errs, s.attachment.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,91 @@
+package slirp4netns
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/netstack/header"
+	"sbxnet/tapdev"
+	"sbxnet/userns"
+)
+
+// A link is a way into the namespace, not yet used.
+type link struct {
+	Info         tapdev.Info
+	Files        []*os.File
+	HardwareAddr header.MAC
+	// Attachment is what keeps it; nil for a TAP of the caller's.
+	Attachment *userns.Attachment
+}
+
+// open makes the link, or takes over the one that is there.
+func (o *options) open(s *session) (link, error) {
+	if o.TargetType == targetTapFD {
+		return o.takeTAP()
+	}
+	cfg := userns.AttachConfig{
+		PID: o.PID, NetNS: o.Path, UserNS: o.UserNS,
+		Link:      o.linkOptions(),
+		Configure: o.Configure,
+		Log:       s.log,
+	}
+	if o.Configure {
+		for _, f := range o.plan().Families() {
+			cfg.Addresses = append(cfg.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
+			cfg.Gateways = append(cfg.Gateways, f.Gateway)
+		}
+	}
+	a, err := userns.Attach(cfg)
+	if err != nil {
+		return link{}, err
+	}
+	l := link{Attachment: a, HardwareAddr: network.SandboxMAC}
+	l.Info, l.Files = a.Link()
+	copy(l.HardwareAddr[:], a.Found().HardwareAddr)
+	return l, nil
+}
+
+// linkOptions are those of the interface. Without --configure its MTU is the
+// caller's to set, and may not be what --mtu says until after ready-fd.
+func (o *options) linkOptions() tapdev.Options {
+	l := tapdev.Options{
+		Kind: tapdev.TAP, Name: o.TAPName, Queues: 1, HardwareAddr: o.HardwareAddr,
+		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
+	}
+	if o.Configure {
+		l.MTU = o.MTU
+	}
+	return l
+}
+
+// takeTAP uses a descriptor that the caller has attached to a TAP. It asks
+// nothing of the device that the caller did not: no header on frames that had
+// none.
+func (o *options) takeTAP() (link, error) {
+	req, err := unix.NewIfreq("")
+	if err == nil {
+		err = unix.IoctlIfreq(o.FD, unix.TUNGETIFF, req)
+	}
+	if err != nil {
+		return link{}, fmt.Errorf("the TAP %d: not a descriptor of a TAP: %w; attach it with TUNSETIFF first", o.FD, err)
+	}
+	const plain = unix.IFF_TAP | unix.IFF_NO_PI
+	if flags := req.Uint16(); flags&(unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR) != plain {
+		return link{}, fmt.Errorf("the TAP %d: its flags are %#x; attach it with IFF_TAP and IFF_NO_PI, and no IFF_VNET_HDR", o.FD, flags)
+	}
+	if err := unix.SetNonblock(o.FD, true); err != nil {
+		return link{}, fmt.Errorf("the TAP %d: %w", o.FD, err)
+	}
+	l := link{Files: []*os.File{os.NewFile(uintptr(o.FD), req.Name())}, HardwareAddr: network.SandboxMAC}
+	l.Info.Options = tapdev.Options{
+		Kind: tapdev.TAP, Name: req.Name(), MTU: o.MTU, Queues: 1,
+		HardwareAddr: net.HardwareAddr(network.SandboxMAC[:]), SoftwareGSO: true, QDisc: "fifo",
+	}
+	l.Info.Kind = tapdev.TAP
+	return l, nil
+}
