@@ -57,14 +57,16 @@ func busy() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// resident is the processes' resident memory, in bytes: pages that they share
-// with each other, such as the program's text, count once for each.
+// resident is the memory that the processes of one network hold, in bytes. They
+// run one program: its pages count once, for the process that has most of them.
 func resident(pids []int) int64 {
-	var total int64
+	var own, shared int64
 	for _, pid := range pids {
-		total += statusField(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:") << 10
+		status := fmt.Sprintf("/proc/%d/status", pid)
+		own += statusField(status, "RssAnon:") + statusField(status, "RssShmem:")
+		shared = max(shared, statusField(status, "RssFile:"))
 	}
-	return total
+	return (own + shared) << 10
 }
 
 // switches is how often the processes' threads have been put on a core.

@@ -112,6 +112,9 @@ func slirp4netns() network {
 	}
 }
 
+// gvisorTapVsock is RootlessKit with its network driver of that name and its
+// own port driver. The host's loopback is at 10.0.2.1 and nowhere else, so the
+// block is not ours to choose.
 func gvisorTapVsock() network {
 	return network{
 		name: "gvisor-tap-vsock", hasMTU: true,
@@ -121,14 +124,14 @@ func gvisorTapVsock() network {
 				return nil, err
 			}
 			state := filepath.Join(e.scratch, fmt.Sprintf("rootlesskit-%d", port))
-			args := []string{"--state-dir", state, "--net=gvisor-tap-vsock", "--cidr", cidr, "--mtu", strconv.Itoa(mtu), "--port-driver=builtin", "--copy-up=/etc",
+			args := []string{"--state-dir", state, "--net=gvisor-tap-vsock", "--cidr", "10.0.2.0/24", "--mtu", strconv.Itoa(mtu), "--port-driver=builtin", "--copy-up=/etc",
 				"-p", fmt.Sprintf("127.0.0.1:%d:%d/tcp", port, workerPort), e.self, "worker", strconv.Itoa(workerPort)}
 			w, err := startWorker(exec.Command("rootlesskit", args...))
 			if err != nil {
 				return nil, err
 			}
 			return &session{
-				worker: w, outside: at(gatewayAddr, e.server.port()), published: at("127.0.0.1", port),
+				worker: w, outside: at("10.0.2.1", e.server.port()), published: at("127.0.0.1", port),
 				carriers: func() []int { return carriers(w.cmd.Process.Pid, e.self) },
 				cleanUp:  func() { os.RemoveAll(state) },
 			}, nil

@@ -38,6 +38,9 @@ func TestCarriersAreEverythingButTheWorker(t *testing.T) {
 	if got := carriers(root, "sleep"); !slices.Equal(got, []int{root}) {
 		t.Errorf("%v, want the root alone: the other one is the worker", got)
 	}
+	if one, both := resident([]int{root}), resident([]int{root, root}); both <= one || both >= 2*one {
+		t.Errorf("%d bytes in one process, %d in two of its kind: not as if they shared a program", one, both)
+	}
 	if resident([]int{root}) < 100<<10 || switches([]int{root}) < 1 {
 		t.Errorf("a shell in %d bytes that was never on a core (%d)", resident([]int{root}), switches([]int{root}))
 	}
