@@ -16,11 +16,14 @@ func (s *Stack) inputARP(b []byte) {
 	}
 	sender := h.SenderIP()
 	probe := sender.IsUnspecified() // RFC 5227 §1.1
+	// Where route_localnet is set, Linux asks in the name of the packet that
+	// waits (arp_solicit in net/ipv4/arp.c), which may be a server's on 127.0.0.1.
+	loopback := sender.IsLoopback() && h.Op() == header.ARPRequest
 	switch {
 	case s.isOwn(sender):
 		s.stats.Drops.AddressConflicts++
 		return
-	case !probe && !s.plausibleNeighbor(sender):
+	case !probe && !loopback && !s.plausibleNeighbor(sender):
 		s.stats.Drops.MartianSource++
 		return
 	}
@@ -42,10 +45,11 @@ func (s *Stack) inputARP(b []byte) {
 // sender's own address is an announcement (RFC 5227 §3).
 func (s *Stack) inputARPRequest(h header.ARP, probe bool) {
 	switch target := h.TargetIP(); {
+	case target.IsLoopback():
 	case target == h.SenderIP():
 		s.arp.Claimed(s.now, target, h.SenderMAC())
 	case s.isOwn(target), !probe && s.standsFor(target):
-		if !probe {
+		if !probe && !h.SenderIP().IsLoopback() {
 			s.arp.Heard(s.now, h.SenderIP(), h.SenderMAC())
 		}
 		s.sendARP(h.SenderMAC(), header.ARPFields{

@@ -34,7 +34,8 @@ func TestARPAnswersForOwnAddressesOnly(t *testing.T) {
 	l.inARP(arp(header.ARPRequest, "10.0.2.100", "10.0.2.77"))
 	l.inARP(arp(header.ARPRequest, "10.0.2.100", "10.0.2.100")) // an announcement
 	l.inARP(arp(header.ARPRequest, "9.9.9.9", "10.0.2.2"))      // not on this link
-	l.inARP(arp(header.ARPRequest, "127.0.0.1", "10.0.2.2"))
+	l.inARP(arp(header.ARPReply, "127.0.0.1", "10.0.2.2"))
+	l.inARP(arp(header.ARPRequest, "127.0.0.1", "127.0.0.1"))
 	l.inARP(arp(9, "10.0.2.100", "10.0.2.2"))
 	l.inARP(arp(header.ARPRequest, "10.0.2.100", "10.0.2.2")[:27])
 	l.expect(
@@ -42,6 +43,17 @@ func TestARPAnswersForOwnAddressesOnly(t *testing.T) {
 		"arp 10.0.2.3 is at 02:00:00:00:00:02 tells 10.0.2.100",
 		"arp 10.0.2.2 is at 02:00:00:00:00:02 tells 0.0.0.0",
 	)
+}
+
+// A server on 127.0.0.1 that is published is the first to answer through the
+// link, and the sandbox asks in its name.
+func TestARPRequestFromLoopbackIsAnsweredAndNotLearned(t *testing.T) {
+	l := newLab(t, strangers)
+	l.inARP(arp(header.ARPRequest, "127.0.0.1", "10.0.2.2"))
+	l.expect("arp 10.0.2.2 is at 02:00:00:00:00:02 tells 127.0.0.1")
+	if n := l.Stats().NeighborsNow; n != 0 {
+		t.Errorf("%d neighbours learned", n)
+	}
 }
 
 func TestARPConflictIsCounted(t *testing.T) {

@@ -21,6 +21,13 @@ const (
 	noRoute6      = "2001:db8:ffff::" //
 )
 
+// The host has these as well: a neighbour's, to a sandbox that shares outside4
+// and outside6, and an interface that leads nowhere.
+const (
+	neighbor4, neighbor6 = "198.51.100.7", "2001:db8:1::7"
+	nowhere              = "nowhere0"
+)
+
 func TestMain(m *testing.M) { lab.Main(m, addRoutes) }
 
 func addRoutes() error {
@@ -33,5 +40,30 @@ func addRoutes() error {
 			return fmt.Errorf("add route to %s: %w", dst, err)
 		}
 	}
+	if err := addNeighbor(); err != nil {
+		return err
+	}
 	return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0)
+}
+
+func addNeighbor() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for _, a := range []string{neighbor4 + "/32", neighbor6 + "/128"} {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			return err
+		}
+		addr.Flags = unix.IFA_F_NODAD
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			return fmt.Errorf("add %s: %w", a, err)
+		}
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: nowhere}, PeerName: "nowhere1"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add %s: %w", nowhere, err)
+	}
+	return netlink.LinkSetUp(veth)
 }

@@ -167,7 +167,8 @@ func (s *shard) refused(c *tcp.Conn, how tcp.Refusal, why string) {
 // socket(2) before it, returned.
 func connectRefusal(errno unix.Errno) tcp.Refusal {
 	switch errno {
-	case unix.ENETUNREACH, unix.ENETDOWN, unix.EAFNOSUPPORT:
+	case unix.ENETUNREACH, unix.ENETDOWN, unix.EAFNOSUPPORT, unix.ENODEV:
+		// ENODEV: the interface of Outbound has gone.
 		return tcp.NetUnreachable
 	case unix.EHOSTUNREACH, unix.EHOSTDOWN, unix.EINVAL, unix.EADDRNOTAVAIL:
 		// EINVAL: the kernel knows the address to be none that one connects to.

@@ -42,6 +42,7 @@ type worldOptions struct {
 	queues  int
 	publish []string
 	bare    bool // the guest configures itself
+	guest   func() error
 }
 
 func withConfig(f func(*Config)) option { return func(o *worldOptions) { f(&o.Config) } }
@@ -115,6 +116,9 @@ func openLink(o *worldOptions) (tapdev.Link, error) {
 	l := lab.Link{Kind: o.kind, MTU: o.MTU, Queues: o.queues, Configure: configureGuest}
 	if o.bare {
 		l.Configure = prepareBareGuest
+	}
+	if o.guest != nil {
+		l.Configure = o.guest
 	}
 	return lab.OpenLink(l)
 }
