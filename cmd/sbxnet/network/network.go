@@ -132,7 +132,7 @@ func (n *Network) forward(link tapdev.Link) error {
 		return err
 	}
 	n.onClose(f.Close)
-	n.forwarder, n.ports = f, newPorts(f, published)
+	n.forwarder, n.ports = f, NewPorts(f, published)
 	return f.Start()
 }
 

@@ -17,13 +17,13 @@ type Ports struct {
 	// refusal is why there can be no ports; nil if there can.
 	refusal error
 	mu      sync.Mutex
-	to      publisher
+	to      Publisher
 	lastID  int
 	entries []Entry // by ID
 }
 
-// publisher accepts on the sockets of published ports: *portfwd.Forwarder.
-type publisher interface {
+// A Publisher accepts on the sockets of published ports: *portfwd.Forwarder.
+type Publisher interface {
 	// Publish takes the sockets over, also when it fails.
 	Publish([]spec.Bound) error
 	// Unpublish frees the host's ports before it returns.
@@ -42,7 +42,8 @@ type Entry struct {
 	Bound []spec.Bound
 }
 
-func newPorts(to publisher, published []spec.Bound) *Ports {
+// NewPorts is the set that begins with what is published already.
+func NewPorts(to Publisher, published []spec.Bound) *Ports {
 	p := &Ports{to: to}
 	for i := range published {
 		if i == 0 || published[i].Spec != published[i-1].Spec {

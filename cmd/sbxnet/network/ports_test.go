@@ -64,7 +64,7 @@ func testPorts(t *testing.T) (*Ports, *holder) {
 	t.Helper()
 	h := newHolder()
 	t.Cleanup(h.closeAll)
-	return newPorts(h, nil), h
+	return NewPorts(h, nil), h
 }
 
 func parse(t *testing.T, values ...string) []spec.Spec {
@@ -229,7 +229,7 @@ func TestPublishedPortsAreEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer spec.CloseAll(bound)
-	p := newPorts(newHolder(), bound)
+	p := NewPorts(newHolder(), bound)
 	var ports []uint16
 	for _, e := range p.List() {
 		ports = append(ports, e.Specs[0].Port)
