@@ -304,8 +304,8 @@ func (d *Dir) remove() error {
 }
 
 // stateFiles are those that a directory that the user named may have in it:
-// ours, and what RootlessKit puts there.
-var stateFiles = []string{fileChildPID, fileSocket, fileNetNS, ".bp.sock", ".bp-ready.pipe"}
+// ours, those that go with a detached namespace, and what RootlessKit puts there.
+var stateFiles = []string{fileChildPID, fileSocket, fileNetNS, "resolv.conf", "hosts", ".bp.sock", ".bp-ready.pipe"}
 
 // clear removes what is left of the sandbox that had the directory before.
 func (d *Dir) clear() error {

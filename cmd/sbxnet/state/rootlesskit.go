@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -63,6 +64,12 @@ type portDriver struct {
 	mu sync.Mutex
 	// asked is what came through this API, by entry: it is listed as it came.
 	asked map[int]port.Spec
+}
+
+// portDriver is the sandbox's ports for RootlessKit's clients.
+func (sb *Sandbox) portDriver() *portDriver {
+	own := func(a netip.Addr) bool { return slices.Contains(sb.Addresses, a) }
+	return &portDriver{info: sb.PortDriver, ports: sb.Ports, own: own, asked: map[int]port.Spec{}}
 }
 
 func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,9 +80,11 @@ func Serve(sb Sandbox) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	ports := sb.portDriver()
 	s := &Server{
+		ports: ports,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(newMux(&sb), maxBody),
+			Handler:           http.MaxBytesHandler(newMux(&sb, ports), maxBody),
 			ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
 			MaxHeaderBytes: maxHeader,
 			ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -183,19 +186,11 @@ func (c *limitedConn) Close() error {
 }
 
 // newMux is RootlessKit's routes, ours, and JSON for all others.
-func newMux(sb *Sandbox) http.Handler {
+func newMux(sb *Sandbox, ports *portDriver) http.Handler {
 	mux := http.NewServeMux()
 	router.AddRoutes(mux, &router.Backend{
 		StateDir: sb.Dir.Path, ChildPID: sb.ChildPID,
-		NetworkDriver: &networkDriver{sb.Network},
-		PortDriver: &portDriver{info: sb.PortDriver, ports: sb.Ports, asked: map[int]port.Spec{}, own: func(a netip.Addr) bool {
-			for _, own := range sb.Addresses {
-				if a == own {
-					return true
-				}
-			}
-			return false
-		}},
+		NetworkDriver: &networkDriver{sb.Network}, PortDriver: ports,
 	})
 	addRoutes(mux, sb)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
