@@ -1,2 +1,40 @@
-// Package pasta is sbxnet under the name of pasta and pesto.
+// Package pasta is sbxnet under the names of pasta and pesto: the same options,
+// wording, exit statuses and life cycle, on sbxnet's own network.
+//
+// # Two forms
+//
+//	pasta [OPT] [CMD ARG...]           new namespaces; in the foreground until CMD ends, with its status
+//	pasta [OPT] PID
+//	pasta [OPT] --netns PATH|NAME      a namespace that is there; in the background until that goes
+//
+// For the second form the process that the caller waits for starts another one
+// of the same arguments, whose standard streams are /dev/null from its first
+// moment and which leads a session of its own. The two share a pipe: the one in
+// the background writes what it has to say, then that it is ready; the other
+// prints the lines and exits with 0 at ready, with 1 at end of file without it.
+// Callers read our output to its end and look at nothing but the status.
+//
+// # From options to a network
+//
+//	options.go, values.go   arguments, read and checked; nothing has had an effect
+//	portspec.go             -t, -u: what leads where, without a socket
+//	host.go                 addresses, default routes and MAC of the host, by netlink
+//	plan.go                 options and host: what is configured inside, what the stack answers as
+//	session.go              userns and network brought up and ended in order
+//	table.go                what is published, by whom: options, pesto, or auto
+//	follow.go               auto: host ports opened and closed after the namespace's listeners
+//	control.go, pesto.go    the socket of --conf-path, and the program that speaks to it
+//
+// By default the sandbox has the host's own addresses and gateway, so that the
+// stack answers for every other address on the link and sends what comes to the
+// host's network as it would be sent from the host itself.
+//
+// # Where this differs from the original
+//
+// A server that listens on loopback only, inside, is published by auto on the
+// host's loopback only. A host without a default route gives the sandbox sbxnet's
+// own addresses, instead of refusing. A port that cannot be bound is an error
+// that names who has it. Ports that would lead out of the sandbox (-T, -U) are
+// taken for none. Nothing is written to the system's log: what happens in the
+// background goes to --log-file or nowhere.
 package pasta
