@@ -42,7 +42,10 @@ func NetworkInfo(p network.Plan, dns network.DNS) api.NetworkDriverInfo {
 func PortInfo(p *network.Ports) api.PortDriverInfo {
 	info := api.PortDriverInfo{Driver: Driver, Protos: []string{}, DisallowLoopbackChildIP: true}
 	if p.Refusal() == nil {
-		info.Protos = []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}
+		// tcp6 and udp6 work too. dockerd must not know: for a port of both
+		// families it would occupy the one address that it is sent to twice,
+		// and fail. Without them it leaves IPv6 out, as under slirp4netns.
+		info.Protos = []string{"tcp", "tcp4", "udp", "udp4"}
 	}
 	return info
 }
