@@ -190,7 +190,10 @@ func (p *plan) families() []network.Family {
 
 // link is what is opened inside.
 func (p *plan) link() tapdev.Options {
-	return tapdev.Options{Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, HardwareAddr: p.MAC}
+	return tapdev.Options{
+		Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, Queues: 1, HardwareAddr: p.MAC,
+		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "none",
+	}
 }
 
 // inside are the addresses and gateways to configure.
