@@ -21,7 +21,7 @@ func (s *Stack) inputARP(b []byte) {
 	loopback := sender.IsLoopback() && h.Op() == header.ARPRequest
 	switch {
 	case s.isOwn(sender):
-		s.stats.Drops.AddressConflicts++
+		s.conflict(sender, h.SenderMAC())
 		return
 	case !probe && !loopback && !s.plausibleNeighbor(sender):
 		s.stats.Drops.MartianSource++

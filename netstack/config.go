@@ -65,6 +65,14 @@ type Config struct {
 	RouterAdvertisement RouterAdvertisement
 	// Limits bound what the stack holds and sends. Zero fields take defaults.
 	Limits Limits
+	// NoDuplicateDetection leaves out the question whether another station has
+	// one of the stack's IPv6 addresses (RFC 4862 §5.4), which otherwise goes out
+	// once, when the first frame comes in.
+	NoDuplicateDetection bool
+	// AddressConflict, unless nil, is called when another station uses one of
+	// the stack's addresses, or probes for an IPv6 one to use it: as often as
+	// that is seen. The stack goes on with the address. It is called from Input.
+	AddressConflict func(a netip.Addr, station header.MAC)
 }
 
 // Neighbor is a station on the link that need not be asked for.

@@ -42,7 +42,7 @@ func (s *Stack) admitIPv6(p *packet) bool {
 	switch {
 	case p.src.IsUnspecified() && multicast:
 		return true // duplicate address detection, router solicitation, MLD
-	case header.IsMartianSource(p.src), s.isOwn(p.src):
+	case header.IsMartianSource(p.src), s.isOwn(p.src) && !claimsIPv6(p):
 		s.stats.Drops.MartianSource++
 	case p.src == p.dst:
 		s.stats.Drops.Land++

@@ -42,7 +42,8 @@ func (s *Stack) inputNeighborSolicitation(p *packet, m header.ICMPv6) bool {
 		if hasMAC || p.dst != header.SolicitedNode(target) {
 			return false
 		}
-		if s.isOwn(target) {
+		if s.isOwn(target) && !s.ownProbe(options) {
+			s.conflict(target, p.mac)
 			s.sendNeighborAdvertisement(target, header.AllNodes, false)
 		}
 		return true
@@ -70,7 +71,7 @@ func (s *Stack) inputNeighborAdvertisement(p *packet, m header.ICMPv6) bool {
 	}
 	switch {
 	case s.isOwn(target):
-		s.stats.Drops.AddressConflicts++
+		s.claimed(target, mac)
 	case !mac.IsUnicast() || mac == s.cfg.HardwareAddr:
 		return false
 	case h.Solicited():
@@ -84,7 +85,7 @@ func (s *Stack) inputNeighborAdvertisement(p *packet, m header.ICMPv6) bool {
 func (s *Stack) sendNeighborAdvertisement(target, to netip.Addr, solicited bool) {
 	fields := header.NeighborFields{
 		Target: target, LinkAddress: s.cfg.HardwareAddr,
-		Router: !s.cfg.RouterAdvertisement.Disabled, Solicited: solicited, Override: true,
+		Router: !s.cfg.RouterAdvertisement.Disabled, Solicited: solicited, Override: !s.optimistic(),
 	}
 	var b [header.IPv6Len]byte
 	n := header.PutNeighborAdvertisement(b[:], &fields, target, to)

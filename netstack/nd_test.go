@@ -70,8 +70,6 @@ func TestForgedNeighborDiscoveryIsIgnored(t *testing.T) {
 	bad := slices.Clone(good)
 	bad[len(bad)-1] ^= 1
 	dropped(t, bad, func(d *Drops) uint64 { return d.TransportCheck })
-	claim := nd(na, header.NeighborFields{Target: ip("fd00::2"), LinkAddress: sandboxMAC, Override: true}, sandbox, header.AllNodes)
-	dropped(t, claim, func(d *Drops) uint64 { return d.AddressConflicts })
 }
 
 func TestFirstDatagramWaitsForNeighborDiscovery(t *testing.T) {

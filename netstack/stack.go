@@ -62,6 +62,7 @@ type Stack struct {
 		from    netip.Addr
 	}
 	whole []byte // a reassembled IPv6 packet
+	dad   duplicates
 }
 
 // New returns a stack that has sent nothing yet. It fails if cfg names an
@@ -79,6 +80,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s.flowKey = s.rand.Uint32()
 	s.setAddresses()
+	s.startDuplicateDetection()
 	s.setNeighbors()
 	s.reassembly4 = reassembly.New(cfg.Limits.Reassembly, reassemblyTime4, &s.timers, s.reassemblyTimedOut4)
 	s.reassembly6 = reassembly.New(cfg.Limits.Reassembly, reassemblyTime6, &s.timers, s.reassemblyTimedOut6)
@@ -139,6 +141,9 @@ func (s *Stack) Input(data []byte, off frame.Offload, now timer.Instant) {
 	s.now = now
 	s.stats.FramesIn++
 	s.stats.BytesIn += uint64(len(data))
+	if !s.dad.asked {
+		s.askForDuplicates()
+	}
 	s.inputEthernet(data, off)
 }
 

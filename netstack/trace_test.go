@@ -78,6 +78,8 @@ func labConfig() Config {
 		MTU:       1500,
 		Caps:      frame.Capabilities{TSO4: true, TSO6: true, USO: true, MaxFrame: 65535 + header.EthernetLen},
 		Seed:      [32]byte{1},
+
+		NoDuplicateDetection: true, // most traces begin with something else
 	}
 }
 
@@ -310,6 +312,9 @@ func describeICMPv6(m header.ICMPv6, body []byte) string {
 			h.Solicited(), h.Override(), ok && has)
 	case header.ICMPv6NeighborSolicitation:
 		h, options, ok := header.ParseNeighborSolicitation(m)
+		if _, probe := options.Nonce(); probe {
+			return fmt.Sprintf("ns %v with a nonce", h.Target())
+		}
 		mac, has := options.LinkAddress(header.NDPSourceLinkAddress)
 		return fmt.Sprintf("ns %v by %v valid %v", h.Target(), mac, ok && has)
 	case header.ICMPv6RouterAdvertisement:

@@ -15,14 +15,15 @@ import (
 
 // Forwarder carries a sandbox's traffic from New until Close.
 type Forwarder struct {
-	cfg    Config
-	policy policy
-	ports  ports
-	epoch  time.Time
-	debug  bool
-	shards []*shard
-	claims claims
-	dhcp   *dhcp.Server // nil: nobody is served
+	cfg       Config
+	policy    policy
+	ports     ports
+	epoch     time.Time
+	debug     bool
+	shards    []*shard
+	claims    claims
+	conflicts conflicts
+	dhcp      *dhcp.Server // nil: nobody is served
 
 	mu      sync.Mutex
 	started bool

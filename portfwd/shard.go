@@ -79,6 +79,7 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 	s.udp.init(s)
 	s.echo.init(s)
 	sc := f.cfg.stack(seed)
+	sc.AddressConflict = s.addressConflict
 	sc.Output = &s.batch
 	sc.Handler = s
 	if s.stack, err = netstack.New(sc); err == nil {

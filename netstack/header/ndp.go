@@ -22,6 +22,7 @@ const (
 	linkAddressLen     = 8  // source or target link-layer address option
 	prefixOptionLen    = 32 // RFC 4861 §4.6.2
 	mtuOptionLen       = 8
+	nonceOptionLen     = 8 // with the shortest nonce
 	rdnssFixedLen      = 8
 	rdnssAddressLen    = 16
 	neighborSolicited  = 1 << 30 // flags in Rest, RFC 4861 §4.4
@@ -114,16 +115,21 @@ func (h Redirect) Destination() netip.Addr { return netip.AddrFrom16([16]byte(h[
 // [PutNeighborAdvertisement] write.
 type NeighborFields struct {
 	Target                      netip.Addr
-	LinkAddress                 MAC  // source's in a solicitation, target's in an advertisement; zero leaves it out
-	Router, Solicited, Override bool // advertisements only
+	LinkAddress                 MAC            // source's in a solicitation, target's in an advertisement; zero leaves it out
+	Nonce                       [NonceLen]byte // solicitations that probe for duplicates (RFC 7527); zero leaves it out
+	Router, Solicited, Override bool           // advertisements only
 }
 
 // Len is the length of the message, in bytes.
 func (f *NeighborFields) Len() int {
-	if f.LinkAddress.IsZero() {
-		return neighborSolicitLen
+	n := neighborSolicitLen
+	if !f.LinkAddress.IsZero() {
+		n += linkAddressLen
 	}
-	return neighborSolicitLen + linkAddressLen
+	if f.Nonce != [NonceLen]byte{} {
+		n += nonceOptionLen
+	}
+	return n
 }
 
 // PutNeighborSolicitation writes a whole message with its checksum to the
@@ -149,8 +155,12 @@ func PutNeighborAdvertisement(b []byte, f *NeighborFields, src, dst netip.Addr) 
 
 func putNeighbor(b []byte, f *NeighborFields, m ICMPFields, option uint8, src, dst netip.Addr) int {
 	*(*[16]byte)(b[8:24]) = f.Target.As16()
-	if len(b) > neighborSolicitLen {
-		putLinkAddress(b[neighborSolicitLen:], option, f.LinkAddress)
+	n := neighborSolicitLen
+	if !f.LinkAddress.IsZero() {
+		n += putLinkAddress(b[n:], option, f.LinkAddress)
+	}
+	if f.Nonce != [NonceLen]byte{} {
+		putNonce(b[n:], f.Nonce)
 	}
 	PutICMPv6(b, m, src, dst, b[ICMPLen:])
 	return len(b)

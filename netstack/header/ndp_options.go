@@ -50,6 +50,24 @@ func (o NDPOptions) LinkAddress(kind uint8) (m MAC, ok bool) {
 	}
 }
 
+// NonceLen is the length of the shortest nonce, in bytes, which is what Linux
+// sends, too (RFC 3971 §5.3.2).
+const NonceLen = 6
+
+// Nonce finds the first nonce option in the options that are left, if it has
+// the shortest length. It does not consume them.
+func (o NDPOptions) Nonce() (nonce [NonceLen]byte, ok bool) {
+	for {
+		k, data, ok := o.Next()
+		if !ok {
+			return nonce, false
+		}
+		if k == NDPNonce && len(data) == NonceLen {
+			return [NonceLen]byte(data), true
+		}
+	}
+}
+
 // ParsePrefixInformation reads the data of a prefix information option. Bits of
 // the address beyond the prefix are dropped.
 func ParsePrefixInformation(data []byte) (p PrefixInformation, ok bool) {
@@ -105,6 +123,13 @@ func putLinkAddress(b []byte, kind uint8, m MAC) int {
 	b[0], b[1] = kind, linkAddressLen/8
 	*(*MAC)(b[2:8]) = m
 	return linkAddressLen
+}
+
+func putNonce(b []byte, nonce [NonceLen]byte) int {
+	b = b[:nonceOptionLen]
+	b[0], b[1] = NDPNonce, nonceOptionLen/8
+	*(*[NonceLen]byte)(b[2:8]) = nonce
+	return nonceOptionLen
 }
 
 func putPrefix(b []byte, p *PrefixInformation) int {

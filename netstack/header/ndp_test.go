@@ -58,6 +58,18 @@ func TestDuplicateAddressDetectionOfLinuxHasANonceAndNoLinkAddress(t *testing.T)
 	if _, ok := options.LinkAddress(NDPSourceLinkAddress); ok {
 		t.Error("a source link address where there is none")
 	}
+	nonce, ok := options.Nonce()
+	if !ok {
+		t.Fatal("no nonce")
+	}
+	f := NeighborFields{Target: ns.Target(), Nonce: nonce}
+	out := bytes.Repeat([]byte{0xee}, 100)
+	if n := PutNeighborSolicitation(out, &f, h.Source(), h.Destination()); n != f.Len() || !bytes.Equal(out[:n], m) {
+		t.Errorf("emitted %x, the kernel %x", out[:n], []byte(m))
+	}
+	if _, ok := (NDPOptions{[]byte{NDPNonce, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}}).Nonce(); ok {
+		t.Error("took a part of a longer nonce")
+	}
 	kind, data, ok := options.Next()
 	if kind != NDPNonce || len(data) != 6 || !ok {
 		t.Errorf("option %d of %d bytes", kind, len(data))

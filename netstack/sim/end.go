@@ -85,6 +85,7 @@ func (e *end) config(s *Scenario) netstack.Config {
 	}
 	c.Seed[8] = byte(i)
 	c.RouterAdvertisement.Disabled = true
+	c.NoDuplicateDetection = !s.AskNeighbors
 	if e.plan.TSO {
 		c.Caps = frame.Capabilities{TSO4: true, TSO6: true, USO: true, MaxFrame: netstack.MaxMTU + header.EthernetLen}
 	}
@@ -108,7 +109,7 @@ func offsetFor(e *end, s *Scenario) (time.Duration, error) {
 	c := p.config(s)
 	c.Neighbors = append(c.Neighbors, netstack.Neighbor{Addr: address4[1-e.which], MAC: macs[1-e.which]},
 		netstack.Neighbor{Addr: address6[1-e.which], MAC: macs[1-e.which]})
-	c.Handler = nil
+	c.Handler, c.NoDuplicateDetection = nil, true
 	stack, err := netstack.New(c)
 	if err != nil {
 		return 0, err
