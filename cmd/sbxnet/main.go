@@ -28,6 +28,8 @@ var personalities = map[string]func(args []string) int{
 	"pasta":       pasta.Main,
 	"pesto":       pasta.PestoMain,
 	"rootlesskit": rootlesskit.Main,
+
+	"rootlesskit-docker-proxy": rootlesskit.DockerProxyMain,
 }
 
 func main() {
