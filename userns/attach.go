@@ -109,9 +109,7 @@ func (a *Attachment) spawn(cfg *AttachConfig, t *target) error {
 		runtime.LockOSThread() // and never unlocked: the thread ends with us
 		defer close(a.ended)
 		var err error
-		a.proc, a.conn, err = startInside(attachName, []string{cfg.Link.Name}, os.Environ(), t.namespaces(), &attachSetup{
-			Link: cfg.Link, Configure: cfg.Configure, Addresses: cfg.Addresses, Gateways: cfg.Gateways,
-		})
+		a.proc, a.conn, err = startAttachProcess(cfg, t)
 		started <- err
 		if err == nil {
 			a.state, _ = a.proc.Wait()
@@ -120,52 +118,25 @@ func (a *Attachment) spawn(cfg *AttachConfig, t *target) error {
 	return <-started
 }
 
-// startInside starts a process of ours in namespaces that are there, with a
-// control socket and a setup, as init has them, and our standard error.
-func startInside(name string, argv, env []string, namespaces []*os.File, setup any) (*os.Process, *net.UnixConn, error) {
-	file, err := setupFile(setup)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
+// startAttachProcess starts the process with nothing open but our standard
+// error, if we have one.
+func startAttachProcess(cfg *AttachConfig, t *target) (*os.Process, *net.UnixConn, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer null.Close()
-	conn, theirs, err := controlPair()
-	if err != nil {
-		return nil, nil, err
+	stderr := null
+	if _, err := os.Stderr.Stat(); err == nil {
+		stderr = os.Stderr
 	}
-	defer theirs.Close()
 	e := &entry{
-		argv: append([]string{name}, argv...), env: env, namespaces: namespaces,
-		files: []*os.File{null, null, orNull(os.Stderr, null), controlFD: theirs, setupFD: file},
+		argv: []string{attachName, cfg.Link.Name}, env: os.Environ(),
+		files: []*os.File{null, null, stderr}, namespaces: t.namespaces(),
 	}
-	p, err := e.start()
-	if err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	return p, conn, nil
-}
-
-// orNull is f, or null where f has been closed.
-func orNull(f, null *os.File) *os.File {
-	if f == nil {
-		return null
-	}
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return null
-	}
-	if raw.Control(func(uintptr) {}) != nil {
-		return null
-	}
-	if _, err := f.Stat(); err != nil {
-		return null
-	}
-	return f
+	return e.startControlled(&attachSetup{
+		Link: cfg.Link, Configure: cfg.Configure, Addresses: cfg.Addresses, Gateways: cfg.Gateways,
+	})
 }
 
 // prepare waits until the link is there.

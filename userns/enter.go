@@ -1,8 +1,10 @@
 package userns
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -56,10 +58,16 @@ type entry struct {
 	// namespaces to enter, in this order: the user namespace first, because
 	// that gives what it takes to enter those that belong to it.
 	namespaces []*os.File
+	// inPIDNamespace: one of namespaces is a PID namespace. Who enters that does
+	// not get there, but its children do; and may start no more threads. So the
+	// child has a child of its own, which is to be our child: it does not wait.
+	inPIDNamespace bool
 	// asRoot makes it ID 0 of the user namespace.
 	asRoot bool
 	// groups are the supplementary groups to change to before; nil: no change.
 	groups []uint32
+	// openFiles is the limit of open files it is to have; nil: no change.
+	openFiles *unix.Rlimit
 }
 
 // stage is what the child was doing when a system call failed.
@@ -69,7 +77,9 @@ const (
 	stageGroups stage = iota
 	stageIDs
 	stageDescriptors
+	stageFork
 	stageExec
+	stageForked    // no failure: the errno is the process ID
 	stageNamespace // and above: the index in namespaces
 )
 
@@ -88,6 +98,8 @@ func (e *entryError) Error() string {
 		what = "become root of the user namespace"
 	case stageDescriptors:
 		what = "hand on descriptors"
+	case stageFork:
+		what = "start a process in the PID namespace"
 	case stageExec:
 		what = "execute this program again"
 	}
@@ -105,8 +117,10 @@ type cloneArgs struct {
 	namespaces []uintptr
 	groups     *uint32
 	groupCount uintptr
+	openFiles  *unix.Rlimit // may be nil
 	setGroups  bool
 	asRoot     bool
+	again      bool
 }
 
 // firstSpare is where descriptors for the child lie, out of the way of those
@@ -139,29 +153,65 @@ func (e *entry) start() (*os.Process, error) {
 		return nil, fmt.Errorf("start a process: %w", errno)
 	}
 	spare.close() // the pipe's other end among them
+	forked, err := readReport(report)
+	if forked != 0 || err != nil {
+		_, _ = unix.Wait4(int(pid), nil, unix.WALL, nil)
+		pid = uintptr(forked)
+	}
+	if err != nil {
+		if forked != 0 {
+			_, _ = unix.Wait4(forked, nil, unix.WALL, nil)
+		}
+		return nil, err
+	}
 	p, err := os.FindProcess(int(pid))
 	if err != nil {
 		return nil, fmt.Errorf("start a process: %w", err)
 	}
-	if err := readReport(report); err != nil {
-		_, _ = p.Wait()
-		return nil, err
-	}
 	return p, nil
 }
 
-// readReport returns what failed in the child; end of file is its exec.
-func readReport(r *os.File) error {
-	var b [8]byte
-	n, err := r.Read(b[:])
-	if n == 0 {
-		return nil
+// startControlled starts the process with a control socket and a setup, as init
+// has them, after the three files that e has.
+func (e *entry) startControlled(setup any) (*os.Process, *net.UnixConn, error) {
+	file, err := setupFile(setup)
+	if err != nil {
+		return nil, nil, err
 	}
-	if n != len(b) {
-		return fmt.Errorf("start a process: %d bytes of report: %w", n, err)
+	defer file.Close()
+	conn, theirs, err := controlPair()
+	if err != nil {
+		return nil, nil, err
 	}
-	words := (*[2]uint32)(unsafe.Pointer(&b))
-	return &entryError{stage(words[0]), syscall.Errno(words[1])}
+	defer theirs.Close()
+	e.files = []*os.File{e.files[0], e.files[1], e.files[2], controlFD: theirs, setupFD: file}
+	p, err := e.start()
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return p, conn, nil
+}
+
+// readReport reads what the child says until it has executed, or failed. It
+// returns the process ID of the child's child, if it has one.
+func readReport(r *os.File) (forked int, err error) {
+	for {
+		var b [8]byte
+		n, errRead := r.Read(b[:])
+		if n == 0 {
+			return forked, err
+		}
+		if n != len(b) {
+			return forked, fmt.Errorf("start a process: %d bytes of report: %w", n, errRead)
+		}
+		at, number := stage(binary.NativeEndian.Uint32(b[:])), binary.NativeEndian.Uint32(b[4:])
+		if at == stageForked {
+			forked = int(number)
+		} else {
+			err = &entryError{at, syscall.Errno(number)}
+		}
+	}
 }
 
 // prepare does all that takes memory.
@@ -174,7 +224,7 @@ func (e *entry) prepare(spare *spares) (*cloneArgs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("environment of a process: %w", err)
 	}
-	args := &cloneArgs{argv: &argv[0], env: &env[0], asRoot: e.asRoot}
+	args := &cloneArgs{argv: &argv[0], env: &env[0], asRoot: e.asRoot, again: e.inPIDNamespace, openFiles: e.openFiles}
 	if e.groups != nil {
 		args.setGroups, args.groupCount = true, uintptr(len(e.groups))
 		args.groups = &append(e.groups[:len(e.groups):len(e.groups)], 0)[0]
@@ -320,6 +370,17 @@ func cloneInto(a *cloneArgs) (pid uintptr, errno syscall.Errno) {
 	for c := uintptr(0); c < 64; c++ {
 		syscall.RawSyscall6(syscall.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
 	}
+	if a.again {
+		at = stageFork
+		pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD)|unix.CLONE_PARENT, 0, 0, 0, 0, 0)
+		if errno != 0 {
+			goto failed
+		}
+		if pid != 0 {
+			at, errno = stageForked, syscall.Errno(pid)
+			goto failed
+		}
+	}
 	at = stageDescriptors
 	target = 0
 	for _, fd := range a.files {
@@ -332,6 +393,9 @@ func cloneInto(a *cloneArgs) (pid uintptr, errno syscall.Errno) {
 	// Before Linux 5.11 there is none; what our caller left open is then open
 	// in this process too, and closed for the command by closeFilesOnExec.
 	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, target, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
+	if a.openFiles != nil {
+		syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(a.openFiles)), 0, 0, 0)
+	}
 	for s := uintptr(1); s <= 64; s++ {
 		_, _, errno = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, s, 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
 		if errno == 0 && action[0] > sigIgnore {
@@ -342,7 +406,7 @@ func cloneInto(a *cloneArgs) (pid uintptr, errno syscall.Errno) {
 	at = stageExec
 	_, _, errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, a.exe, uintptr(unsafe.Pointer(&empty)),
 		uintptr(unsafe.Pointer(a.argv)), uintptr(unsafe.Pointer(a.env)), unix.AT_EMPTY_PATH, 0)
-failed:
+failed: // or forked
 	failure[0], failure[1] = uint32(at), uint32(errno)
 	syscall.RawSyscall(syscall.SYS_WRITE, a.report, uintptr(unsafe.Pointer(&failure)), 8)
 	for {

@@ -1,8 +1,6 @@
 package userns
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -48,6 +46,7 @@ func Init() {
 var insideProcesses = map[string]func(args []string) int{
 	initName:   runInit,
 	attachName: runAttach,
+	joinName:   runJoin,
 }
 
 // initProcess is the sandbox's first process.
@@ -64,14 +63,18 @@ type initProcess struct {
 	etc      *etcFiles
 }
 
-func runInit(argv []string) int {
-	p := &initProcess{
+func newInitProcess(argv []string) *initProcess {
+	return &initProcess{
 		argv:     argv,
 		messages: make(chan message, 16),
 		signals:  make(chan os.Signal, 16),
 		exited:   make(chan int, 1),
 		filter:   newGroupFilter(),
 	}
+}
+
+func runInit(argv []string) int {
+	p := newInitProcess(argv)
 	catchForwarded(p.signals)
 	if err := p.connect(); err != nil {
 		return StatusFailed // nobody to tell
@@ -97,18 +100,11 @@ func runInit(argv []string) int {
 
 // connect takes over the descriptors that init was started with.
 func (p *initProcess) connect() error {
-	unix.CloseOnExec(controlFD)
-	unix.CloseOnExec(setupFD)
-	f := os.NewFile(setupFD, "setup")
-	err := json.NewDecoder(f).Decode(&p.setup)
-	f.Close()
-	if err != nil {
-		return err
-	}
+	var err error
+	p.conn, err = connectDown(&p.setup)
 	for i := range p.setup.Listeners {
 		unix.CloseOnExec(listenersFD + i)
 	}
-	p.conn, err = controlConn(os.NewFile(controlFD, "control"))
 	return err
 }
 
@@ -270,6 +266,9 @@ func (p *initProcess) reap(command int) {
 func (p *initProcess) end() {
 	signal.Ignore(forwarded...)
 	if p.setup.PIDNamespace {
+		if p.command.pid != 0 {
+			p.command.signal(syscall.SIGKILL) // if we have joined it, it goes on
+		}
 		return
 	}
 	const forever = 1 << 40 * time.Nanosecond // 18 minutes
@@ -282,18 +281,7 @@ func (p *initProcess) note(format string, args ...any) {
 }
 
 // fail tells sbxnet why there will be no sandbox, or no command.
-func (p *initProcess) fail(err error) {
-	m := message{Op: opFailed, Text: err.Error(), Label: appArmorLabel("/proc/self")}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		m.Errno = int(errno)
-	}
-	var exec *ExecError
-	if errors.As(err, &exec) {
-		m.Number = exec.Status
-	}
-	_ = sendMessage(p.conn, m)
-}
+func (p *initProcess) fail(err error) { sendFailure(p.conn, err) }
 
 // appArmorLabel is the AppArmor profile of a process, empty without AppArmor.
 func appArmorLabel(proc string) string {

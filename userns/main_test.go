@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(parentEnv); spec != "" {
 		os.Exit(runParent(spec))
 	}
+	if spec := os.Getenv(joinEnv); spec != "" {
+		os.Exit(runJoinParent(spec))
+	}
 	if os.Getenv(inheritedEnv) != "" {
 		sayInherited()
 		os.Exit(0)
