@@ -49,9 +49,18 @@
 // # What the sandbox may reach
 //
 // The policy maps each destination to a host address or a refusal: the host's
-// loopback in no spelling of it, unless Config.HostLoopback, and then through
-// the gateway's addresses alone; nothing on the link but the gateway and the
-// name server; no multicast or broadcast.
+// loopback in no spelling of it, but where Config.HostMappings lead there
+// (Config.HostLoopback is two of them, from the gateway's addresses); nothing on
+// the link but the gateway and the name server; no multicast or broadcast. With
+// Config.AnswerAll, for a sandbox that has the host's own addresses, the link is
+// the host's network, and all of it is reached by way of the host.
+//
+// # Published ports
+//
+// They come and go while the forwarder runs: Publish takes over bound sockets,
+// all or none, and Unpublish frees the host's ports before it returns. A port is
+// one shard's for as long as it is published. Its connections are not the port's:
+// they outlive it. Its UDP flows are, since they answer from its socket.
 //
 // # Bounds
 //
