@@ -39,7 +39,7 @@ const readyFD = 3
 func toBackground(args []string, stderr io.Writer) int {
 	proc, report, err := startBackground(args)
 	if err != nil {
-		return complain(stderr, "pasta", help, fmt.Errorf("start the process in the background: %w", err))
+		return complain(stderr, "pasta", fmt.Errorf("start the process in the background: %w", err))
 	}
 	defer report.Close()
 	messages, err := bufio.NewReader(report).ReadString(readyMark)
@@ -51,7 +51,7 @@ func toBackground(args []string, stderr io.Writer) int {
 	}
 	state, waitErr := proc.Wait()
 	if text == "" {
-		return complain(stderr, "pasta", help, fmt.Errorf("the process in the background (pid %d) ended before it was ready: %w", proc.Pid, errors.Join(err, waitErr, died(state))))
+		return complain(stderr, "pasta", fmt.Errorf("the process in the background (pid %d) ended before it was ready: %w", proc.Pid, errors.Join(err, waitErr, died(state))))
 	}
 	return exitFailure
 }
@@ -109,6 +109,8 @@ func closeOnExecAll() {
 // runBackground is the process in the background: it reports on ready until it
 // has closed that.
 func runBackground(args []string, ready *os.File) int {
+	// The kernel has called us after the file that we were started by.
+	os.WriteFile("/proc/self/comm", []byte("pasta"), 0)
 	fail := func(err error) int {
 		fmt.Fprintln(ready, "pasta: "+console.OneLine(err.Error()))
 		return exitFailure

@@ -1,10 +1,8 @@
 package pasta
 
-import (
-	"runtime/debug"
-)
+import "runtime/debug"
 
-// help is printed by --help, and behind the error about an option's form.
+// help is what --help prints.
 const help = `Usage: pasta [OPTION]... [COMMAND] [ARGS]...
        pasta [OPTION]... PID
        pasta [OPTION]... --netns PATH|NAME

@@ -30,7 +30,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args)
 	switch {
 	case err != nil:
-		return complain(stderr, "pasta", help, err)
+		return complain(stderr, "pasta", err)
 	case o.Help:
 		fmt.Fprint(stdout, help)
 		return exitOK
@@ -48,16 +48,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return toBackground(args, stderr)
 	}
 	if err != nil {
-		return complain(stderr, "pasta", help, err)
+		return complain(stderr, "pasta", err)
 	}
 	return status
 }
 
 // complain prints why nothing came of it, and returns the status to exit with.
-func complain(w io.Writer, program, usage string, err error) int {
-	fmt.Fprintln(w, program+": "+console.OneLine(err.Error()))
+func complain(w io.Writer, program string, err error) int {
+	line := program + ": " + console.OneLine(err.Error())
 	if form := (usageError{}); errors.As(err, &form) {
-		fmt.Fprint(w, usage)
+		line += "; see " + program + " --help"
 	}
+	fmt.Fprintln(w, line)
 	return exitFailure
 }

@@ -167,7 +167,7 @@ func parse(args []string) (*options, error) {
 	return o, o.finish()
 }
 
-// A usageError is one after which the usage is shown.
+// A usageError is one that the help helps with.
 type usageError struct{ error }
 
 // A refusal is about a value. Its wording, up to the colon, is the original's.

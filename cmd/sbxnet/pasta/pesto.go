@@ -43,7 +43,7 @@ func runPesto(args []string, stdout, stderr io.Writer) int {
 	o, err := parsePesto(args)
 	switch {
 	case err != nil:
-		return complain(stderr, "pesto", pestoHelp, err)
+		return complain(stderr, "pesto", err)
 	case o.Help:
 		fmt.Fprint(stdout, pestoHelp)
 		return exitOK
@@ -53,7 +53,7 @@ func runPesto(args []string, stdout, stderr io.Writer) int {
 	}
 	a, err := ask(o.Socket, request{Changes: o.Changes})
 	if err != nil {
-		return complain(stderr, "pesto", pestoHelp, err)
+		return complain(stderr, "pesto", err)
 	}
 	if o.Show {
 		for _, line := range a.Published {
