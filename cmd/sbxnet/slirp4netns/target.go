@@ -2,9 +2,9 @@ package slirp4netns
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -78,14 +78,34 @@ func (o *options) takeTAP() (link, error) {
 	if flags := req.Uint16(); flags&(unix.IFF_TAP|unix.IFF_NO_PI|unix.IFF_VNET_HDR) != plain {
 		return link{}, fmt.Errorf("the TAP %d: its flags are %#x; attach it with IFF_TAP and IFF_NO_PI, and no IFF_VNET_HDR", o.FD, flags)
 	}
-	if err := unix.SetNonblock(o.FD, true); err != nil {
+	mac, err := hardwareAddr(o.FD)
+	if err == nil {
+		err = unix.SetNonblock(o.FD, true)
+	}
+	if err != nil {
 		return link{}, fmt.Errorf("the TAP %d: %w", o.FD, err)
 	}
-	l := link{Files: []*os.File{os.NewFile(uintptr(o.FD), req.Name())}, HardwareAddr: network.SandboxMAC}
+	l := link{Files: []*os.File{os.NewFile(uintptr(o.FD), req.Name())}, HardwareAddr: mac}
 	l.Info.Options = tapdev.Options{
 		Kind: tapdev.TAP, Name: req.Name(), MTU: o.MTU, Queues: 1,
-		HardwareAddr: net.HardwareAddr(network.SandboxMAC[:]), SoftwareGSO: true, QDisc: "fifo",
+		HardwareAddr: mac[:], SoftwareGSO: true, QDisc: "fifo",
 	}
 	l.Info.Kind = tapdev.TAP
 	return l, nil
+}
+
+// hardwareAddr is that of the interface behind a TAP's descriptor, which is the
+// only way to it from another namespace (tun_chr_ioctl, drivers/net/tun.c).
+func hardwareAddr(fd int) (mac header.MAC, err error) {
+	var req struct { // ifreq with ifr_hwaddr
+		name   [unix.IFNAMSIZ]byte
+		family uint16
+		addr   [14]byte
+		_      [24]byte
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return mac, fmt.Errorf("read its hardware address: %w", errno)
+	}
+	copy(mac[:], req.addr[:])
+	return mac, nil
 }
