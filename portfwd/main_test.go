@@ -67,3 +67,12 @@ func addNeighbor() error {
 	}
 	return netlink.LinkSetUp(veth)
 }
+
+// deleteLink removes an interface of the namespace it is called in.
+func deleteLink(name string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkDel(l)
+}
