@@ -102,6 +102,13 @@ type Config struct {
 	// ResolvConf and Hosts are the contents of /etc/resolv.conf and /etc/hosts
 	// inside; empty leaves the host's in place.
 	ResolvConf, Hosts string
+	// Remove lists absolute paths, such as a state directory, that the
+	// sandbox's first process removes when this process has died without
+	// closing the sandbox: directories with all that is in them, never what a
+	// symbolic link leads to or what is mounted there, and only what is there at
+	// Start, is the caller's, and has not been replaced since. A directory whose
+	// file "lock" somebody holds by then, by flock(2), is in use anew and stays.
+	Remove []string
 	// Log receives what went less well than asked; nil discards it.
 	Log *slog.Logger
 
@@ -146,6 +153,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("the link has no name")
 	}
 	if err := c.checkMounts(); err != nil {
+		return err
+	}
+	if err := checkRemove(c.Remove); err != nil {
 		return err
 	}
 	if c.Dir != "" {

@@ -29,10 +29,26 @@
 // # Control socket
 //
 // A SOCK_SEQPACKET pair carries one JSON message a datagram. Down: mapped,
-// exec, signal. Up: note, ready (with descriptors), started, exited, failed.
-// End of file is a message as well: init takes it for the death of sbxnet,
-// however that came about, and ends the sandbox; sbxnet takes it for the death
-// of init.
+// exec, signal, end. Up: note, ready (with descriptors), started, exited, failed,
+// found. End of file is a message as well: init takes it for the death of sbxnet,
+// however that came about, ends the sandbox, and removes what sbxnet would have
+// (Config.Remove); sbxnet takes it for the death of init.
+//
+// # Namespaces of others
+//
+// Attach and Join enter namespaces that are there, the one to put a link into
+// them, the other to run a command in a sandbox. A process of ours is started
+// inside (enter.go tells how a Go program can), with a control socket and a
+// setup as init has. For Attach it opens the link in the network namespace,
+// configures it or reads what is on it, sends the descriptors up, and stays to
+// tell of changes. The host's files remain its own, and with them /dev/net/tun. For
+// Join it is a second init without mounts or link: it starts the command,
+// filters signals, and ends with sbxnet or, by that, with the sandbox.
+//
+// Who has the capabilities over the network namespace from outside, as root has,
+// enters no user namespace for Attach: a process with root's user ID in the
+// user namespace of somebody else could be traced by that one. Join becomes the
+// sandbox's root instead, which is the user who started it.
 //
 // # Ending
 //

@@ -61,6 +61,7 @@ type initProcess struct {
 	early    []syscall.Signal // forwarded before the command could get them
 	filter   *groupFilter
 	etc      *etcFiles
+	removals []removal
 }
 
 func newInitProcess(argv []string) *initProcess {
@@ -89,6 +90,7 @@ func runInit(argv []string) int {
 		return StatusFailed
 	}
 	if sendMessage(p.conn, message{Op: opReady, Info: info}, files...) != nil {
+		removeAll(p.removals)
 		return StatusFailed
 	}
 	closeAll(files)
@@ -127,15 +129,16 @@ func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, nil, fmt.Errorf("become a subreaper: %w", err)
 	}
-	// Without a PID namespace we must outlive sbxnet for a moment, to end the
-	// rest; and for that be running, should the job be stopped.
+	// Without a PID namespace, or with something to remove, we must outlive
+	// sbxnet for a moment; and for that be running, should the job be stopped.
 	death := unix.SIGCONT
-	if s.PIDNamespace {
+	if s.PIDNamespace && len(s.Remove) == 0 {
 		death = unix.SIGKILL
 	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(death), 0, 0, 0); err != nil {
 		return nil, nil, fmt.Errorf("parent death signal: %w", err)
 	}
+	p.removals = openRemovals(s.Remove, p.note)
 	if s.Hostname != "" {
 		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 			return nil, nil, fmt.Errorf("set hostname %s: %w", s.Hostname, err)
@@ -188,6 +191,7 @@ func (p *initProcess) run() int {
 		case m, ok := <-p.messages:
 			if !ok { // sbxnet is gone
 				p.end()
+				removeAll(p.removals)
 				return StatusFailed
 			}
 			if !p.obey(m) {
@@ -214,6 +218,8 @@ func (p *initProcess) run() int {
 // obey does what m says; false ends the sandbox.
 func (p *initProcess) obey(m message) bool {
 	switch m.Op {
+	case opEnd:
+		return false
 	case opSignal:
 		if s := syscall.Signal(m.Number); p.command.pid == 0 {
 			p.early = append(p.early, s)
@@ -268,6 +274,9 @@ func (p *initProcess) end() {
 	if p.setup.PIDNamespace {
 		if p.command.pid != 0 {
 			p.command.signal(syscall.SIGKILL) // if we have joined it, it goes on
+		}
+		if os.Getpid() == 1 {
+			_ = unix.Kill(-1, unix.SIGKILL) // lest they disturb what we do until then
 		}
 		return
 	}

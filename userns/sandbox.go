@@ -126,6 +126,7 @@ func (sb *Sandbox) spawn(cfg *Config) error {
 		Propagation:  cfg.Propagation,
 		DetachNetNS:  cfg.DetachNetNS,
 		Listeners:    len(cfg.Listeners),
+		Remove:       cfg.Remove,
 	}
 	started := make(chan error)
 	go func() {
@@ -318,7 +319,9 @@ func (sb *Sandbox) Close() error {
 }
 
 func (sb *Sandbox) close() error {
-	sb.conn.Close() // init takes this for our death
+	_ = sb.conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may be stopped
+	_ = sendMessage(sb.conn, message{Op: opEnd})
+	sb.conn.Close() // without that message init takes this for our death
 	closeAll(sb.files)
 	sb.files = nil
 	select {

@@ -46,6 +46,7 @@ type setup struct {
 	Propagation  Propagation
 	DetachNetNS  string
 	Listeners    int
+	Remove       []string
 }
 
 // newNetwork reports whether init and the command are in a network namespace
@@ -73,6 +74,7 @@ type op string
 const (
 	opMapped  op = "mapped"  // down: the ID maps are written, carry on
 	opExec    op = "exec"    // down: start the command
+	opEnd     op = "end"     // down: sbxnet ends the sandbox, and lives
 	opSignal  op = "signal"  // down: Number arrived at sbxnet
 	opNote    op = "note"    // up: Text is worth a log line
 	opReady   op = "ready"   // up: Info and descriptors of the link
