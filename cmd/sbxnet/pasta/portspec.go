@@ -55,7 +55,7 @@ type forward struct {
 func (f forward) String() string {
 	var b strings.Builder
 	if f.Host.IsValid() {
-		b.WriteString(f.Host.String())
+		b.WriteString(f.Host.WithZone("").String()) // a zone is the interface
 	}
 	if f.Interface != "" {
 		b.WriteString("%" + f.Interface)
