@@ -52,6 +52,7 @@ type shard struct {
 	rx      *hostsock.Receiver
 	pieces  [4][]byte // for Peek and Reserve
 	reserve reserve
+	memory  memory
 
 	relays map[*relay]struct{}
 	udp    udpTable
@@ -76,12 +77,14 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 		rx: hostsock.NewReceiver(datagramSlots), relays: make(map[*relay]struct{}), ended: make(chan struct{}),
 	}
 	s.inbox.limits = &f.cfg.Limits
+	s.memory.timer.Expire = s.trimMemory
 	s.udp.init(s)
 	s.echo.init(s)
 	sc := f.cfg.stack(seed)
 	sc.AddressConflict = s.addressConflict
 	sc.Output = &s.batch
 	sc.Handler = s
+	sc.TCP.Memory = &s.memory.slabs
 	if s.stack, err = netstack.New(sc); err == nil {
 		err = s.serveDHCP()
 	}
@@ -198,6 +201,7 @@ func (s *shard) flush() error {
 	s.batch.Reset()
 	s.stack.Reclaim()
 	s.rx.Reset()
+	s.watchMemory()
 	return nil
 }
 
@@ -236,6 +240,7 @@ func (s *shard) close() {
 	s.loop.Remove(s.queue.FD(), s.linkToken)
 	s.loop.Close()
 	s.reserve.close()
+	s.memory.slabs.Close()
 }
 
 // warn logs something that the user can mend.

@@ -9,11 +9,13 @@ import (
 
 	"sbxnet/netstack/frame"
 	"sbxnet/tapdev/gso"
+	"sbxnet/tapdev/hugepage"
 	"sbxnet/tapdev/virtio"
 )
 
-// ringSize is how many frames one Read returns at most.
-const ringSize = 32
+// ringSize is how many frames one Read returns at most: as many as fit into one
+// huge page at their largest.
+const ringSize = 31
 
 // maxRejects is how many frames in a row one Read leaves out before it returns:
 // a sandbox that sends nothing but garbage does not get to hold its shard.
@@ -68,7 +70,7 @@ func newQueue(d *device, fd int) *queue {
 	// room for a VLAN tag, which must not make a frame look truncated.
 	size += q.vnet + 4 + 1
 	size = (size + 63) &^ 63
-	memory := make([]byte, ringSize*size)
+	memory := hugepage.Make(ringSize * size)
 	for i := range q.ring {
 		q.ring[i] = memory[i*size : (i+1)*size : (i+1)*size]
 	}

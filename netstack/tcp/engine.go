@@ -55,7 +55,7 @@ func NewEngine(cfg Config, out Output, timers *timer.Queue) *Engine {
 		conns:      map[flowKey]*Conn{},
 		listeners:  map[netip.AddrPort]*Listener{},
 		congestion: cubic{},
-		pool:       newPool(cfg.Limits),
+		pool:       newPool(cfg.Memory, cfg.Limits),
 		nextPort:   cfg.Rand.Uint32(),
 	}
 	if cfg.Congestion == "newreno" {
@@ -214,6 +214,12 @@ func (e *Engine) Flush() {
 // Reclaim lets buffers be reused that frames pointed into. It is called after
 // the batch is on the link.
 func (e *Engine) Reclaim() { e.pool.reclaim() }
+
+// IdleBytes is the memory of buffers that nothing is in, kept for reuse.
+func (e *Engine) IdleBytes() int { return e.pool.idle() }
+
+// Trim gives that memory back to [Memory].
+func (e *Engine) Trim() { e.pool.trim() }
 
 // SetOpenHandler has f called for a SYN to an address and port where nobody
 // listens. The connection is then held: nothing is sent and further SYNs of the

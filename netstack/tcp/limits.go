@@ -16,6 +16,7 @@ type Config struct {
 	ReceiveBuffer int                // most bytes buffered per connection, and the widest window, in the same bounds; default 1 MiB
 	Congestion    string             // "cubic" (default) or "newreno"
 	ECN           bool               // ask for ECN in our own SYNs; a peer that asks gets it in any case (RFC 3168 §6.1.1)
+	Memory        Memory             // of buffers; nil is the Go heap
 	Limits        Limits
 	Secret        [16]byte   // keys ISNs and cookies; must be unpredictable
 	Rand          *rand.Rand // where port numbers begin; nil derives one from Secret

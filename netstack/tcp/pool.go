@@ -1,15 +1,33 @@
 package tcp
 
-// chunkSize is what buffers grow by. A super-segment is at most 65535 bytes, so
+// ChunkSize is what buffers grow by. A super-segment is at most 65535 bytes, so
 // one that is cut from a queue of chunks touches two at most, which is what a
 // frame can point to.
-const chunkSize = 64 << 10
+const ChunkSize = 64 << 10
 
-type chunk [chunkSize]byte
+const chunkSize = ChunkSize
+
+type chunk = [chunkSize]byte
+
+// Memory is where an engine's buffers come from and go back to. Only the
+// engine's owner calls the engine, and only the engine calls it.
+type Memory interface {
+	// Get returns a chunk, whatever is in it, or nil if there is none.
+	Get() *[ChunkSize]byte
+	// Put takes one back.
+	Put(*[ChunkSize]byte)
+}
+
+// goHeap is the Memory of an engine that was given none.
+type goHeap struct{}
+
+func (goHeap) Get() *chunk { return new(chunk) }
+func (goHeap) Put(*chunk)  {}
 
 // pool is the engine's buffer memory. Chunks that a frame of the current batch
 // may point into go through limbo before they are used again.
 type pool struct {
+	memory   Memory
 	free     []*chunk
 	limbo    []*chunk
 	total    int // chunks that exist: in use, free, or in limbo
@@ -17,8 +35,11 @@ type pool struct {
 	maxFree  int
 }
 
-func newPool(l Limits) pool {
-	return pool{maxTotal: l.BufferBytes / chunkSize, maxFree: l.IdleBytes / chunkSize}
+func newPool(m Memory, l Limits) pool {
+	if m == nil {
+		m = goHeap{}
+	}
+	return pool{memory: m, maxTotal: l.BufferBytes / chunkSize, maxFree: l.IdleBytes / chunkSize}
 }
 
 // get takes a chunk. Past the limit only a buffer's first is granted: every
@@ -34,18 +55,35 @@ func (p *pool) get(first bool) *chunk {
 	if p.total >= p.maxTotal && !first {
 		return nil
 	}
-	p.total++
-	return new(chunk)
+	c := p.memory.Get()
+	if c != nil {
+		p.total++
+	}
+	return c
 }
 
 // put gives back a chunk that no frame points into.
 func (p *pool) put(c *chunk) {
 	if len(p.free) >= p.maxFree {
 		p.total--
+		p.memory.Put(c)
 		return
 	}
 	p.free = append(p.free, c)
 }
+
+// trim gives back the chunks that are kept for reuse.
+func (p *pool) trim() {
+	for i, c := range p.free {
+		p.memory.Put(c)
+		p.free[i] = nil
+	}
+	p.total -= len(p.free)
+	p.free = p.free[:0]
+}
+
+// idle is how many bytes are kept for reuse.
+func (p *pool) idle() int { return len(p.free) * chunkSize }
 
 // retire gives back a chunk that frames of the current batch may point into.
 func (p *pool) retire(c *chunk) { p.limbo = append(p.limbo, c) }
