@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(joinEnv); spec != "" {
 		os.Exit(runJoinParent(spec))
 	}
+	if spec := os.Getenv(attachEnv); spec != "" {
+		os.Exit(runAttachParent(spec))
+	}
 	if os.Getenv(inheritedEnv) != "" {
 		sayInherited()
 		os.Exit(0)
