@@ -48,6 +48,9 @@ func earlierReport(file string) (*report, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w; make it with --json", name, err)
 	}
+	if len(r.Rows) == 0 {
+		return nil, fmt.Errorf("%s: has no figures; make it with --json", name)
+	}
 	return &r, nil
 }
 

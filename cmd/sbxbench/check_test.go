@@ -99,11 +99,13 @@ func TestEarlierReportsAreReadFromFiles(t *testing.T) {
 	if _, err := earlierReport(file + "x"); err == nil || !strings.HasPrefix(err.Error(), "--against: ") {
 		t.Errorf("%v", err)
 	}
-	if err := os.WriteFile(file, []byte("| | native |"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := earlierReport(file); err == nil || !strings.Contains(err.Error(), "make it with --json") {
-		t.Errorf("%v", err)
+	for _, wrong := range []string{"| | native |", "{}", ""} {
+		if err := os.WriteFile(file, []byte(wrong), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := earlierReport(file); err == nil || !strings.Contains(err.Error(), "make it with --json") {
+			t.Errorf("%q: %v", wrong, err)
+		}
 	}
 }
 
