@@ -124,14 +124,14 @@ func TestSpeedNoTransferStalls(t *testing.T) {
 			if slices.Contains(c.flags, "tap") {
 				needTAP(t)
 			}
-			bound := stallBound
+			l := load{seed: seed + uint64(i)<<8, count: 100, at: 12, pausing: true, slowest: stallBound}
 			if slices.Contains(c.flags, "--impair") {
-				bound = lossyStallBound
+				l.slowest = lossyStallBound
 			}
-			if raceEnabled {
-				bound *= 2
+			if raceEnabled { // which makes all of it some ten times slower
+				l.count, l.at, l.slowest = 40, 6, 2*l.slowest
 			}
-			carryBothWays(t, c.flags, load{seed: seed + uint64(i)<<8, count: 100, at: 12, pausing: true, slowest: bound})
+			carryBothWays(t, c.flags, l)
 		})
 	}
 }
