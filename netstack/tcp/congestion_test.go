@@ -264,6 +264,32 @@ func TestCubicAfterATimeoutStartsAtKZero(t *testing.T) {
 	}
 }
 
+// At windows of a few segments a round trip acknowledges the whole ones only, each
+// by itself, and still is to bring alpha: less than NewReno's segment until the
+// window of before the loss is back, and that from then on (RFC 9438 §4.3).
+func TestCubicGrowsByAlphaInARoundTripOfFewSegments(t *testing.T) {
+	s := established(t, testConfig(), mss(1000))
+	c := s.conn()
+	c.cwnd, c.rtt.srtt = 3900, 100*time.Millisecond
+	c.sndNxt = c.sndNxt.Add(3900) // three segments and what is none
+	c.ssthresh = c.cc.reduce(c)
+	c.sndNxt = c.sndNxt.Sub(3900)
+	c.cwnd = c.ssthresh
+	for round, want := range []float64{cubicAlpha, 1, 1, 1} { // from 2.73 to 3.26, 4.26, …
+		before := float64(c.ssthresh) / 1000
+		if c.cubic.inEpoch {
+			before = c.cubic.wEst
+		}
+		for range c.cwnd / 1000 {
+			c.cc.avoid(c, 1000)
+		}
+		// The last of a round's segments may find a larger window already.
+		if grown := c.cubic.wEst - before; grown < 0.94*want || grown > 1.001*want {
+			t.Errorf("round %d: grown by %.3f segments, want %.3f", round, grown, want)
+		}
+	}
+}
+
 // meanWindow is the mean congestion window over many losses, one after every 300
 // segments, in segments.
 func meanWindow(t *testing.T, congestion string) float64 {

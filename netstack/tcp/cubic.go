@@ -46,7 +46,9 @@ func (cubic) avoid(c *Conn, n int) {
 	if s.wEst >= s.priorCwnd {
 		alpha = 1
 	}
-	s.wEst += alpha * acked / cwnd
+	// A round trip acknowledges the whole segments of the window: with its
+	// fraction counted too, alpha would take longer than one.
+	s.wEst += alpha * acked / max(1, math.Floor(cwnd))
 	if w := s.at(t); w < s.wEst {
 		s.apply(c, max(s.wEst-cwnd, 0)*mss)
 		return
@@ -87,7 +89,7 @@ func (cubic) reduce(c *Conn) int {
 	window := c.windowAtLoss()
 	cwnd := float64(window) / float64(c.mss)
 	s.inEpoch = false
-	s.priorCwnd = cwnd
+	s.priorCwnd = math.Floor(cwnd) // the segments that were in use
 	// Fast convergence (RFC 9438 §4.7): release bandwidth to newer flows.
 	if cwnd < s.wMax {
 		s.wMax = cwnd * (1 + cubicBeta) / 2
