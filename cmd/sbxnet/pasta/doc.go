@@ -34,7 +34,7 @@
 // A server that listens on loopback only, inside, is published by auto on the
 // host's loopback only. A host without a default route gives the sandbox sbxnet's
 // own addresses, instead of refusing. A port that cannot be bound is an error
-// that names who has it. Ports that would lead out of the sandbox (-T, -U) are
-// taken for none. Nothing is written to the system's log: what happens in the
+// that names who has it. No ports lead out of the sandbox: the modes of -T and -U
+// are taken for none, and ports there are refused. Nothing is written to the system's log: what happens in the
 // background goes to --log-file or nowhere.
 package pasta

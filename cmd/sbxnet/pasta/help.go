@@ -81,7 +81,8 @@ Ports:
         22:10.0.2.100/22   at this address inside
         22-80:122-180      a range
         ~25                not this port; alone: auto, without this port
-  -T, --tcp-ns SPEC, -U, --udp-ns SPEC   ports that would lead out: taken for none
+  -T, --tcp-ns SPEC        none or auto: no ports lead out of the namespace
+  -U, --udp-ns SPEC        the same
 `
 
 // pestoHelp is the same for pesto.

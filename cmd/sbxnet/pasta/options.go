@@ -188,14 +188,27 @@ func (o *options) take(name, value string) error {
 	case "udp-ports":
 		return o.UDP.add(value)
 	case "tcp-ns", "udp-ns":
-		var unused ports
-		return unused.add(value)
+		return refuseOutward(name, value)
 	case "address", "gateway", "netmask", "outbound", "outbound-if4", "outbound-if6", "map-host-loopback", "map-guest-addr":
 		return o.takeAddressing(name, value)
 	case "dns", "dns-forward", "dns-host", "search", "hostname", "fqdn":
 		return o.takeNames(name, value)
 	}
 	return o.takeRest(name, value)
+}
+
+// refuseOutward takes the modes of -T and -U, which leave it to us what leads
+// out: nothing does. Ports that somebody relies on are refused.
+func refuseOutward(name, value string) error {
+	var p ports
+	if err := p.add(value); err != nil {
+		return err
+	}
+	if len(p.Forwards) > 0 {
+		return fmt.Errorf("--%s %s: there are no ports that lead out of the namespace: from inside, the host's loopback is the gateway's address, or that of --map-host-loopback",
+			name, console.Shown(value))
+	}
+	return nil
 }
 
 // takeSwitch applies an option without a value, if it is one.
@@ -320,8 +333,8 @@ func (o *options) finish() error {
 		return errors.New("--userns requires --netns or PID")
 	case !o.V6.Off && o.MTU != 0 && o.MTU < minMTU6:
 		return refusef("Invalid MTU: %d: IPv6 needs %d, or leave it out with --ipv4-only", o.MTU, minMTU6)
-	case o.V4.Bits != 0 && o.V4.Address.Is4() && !usableHost(netip.PrefixFrom(o.V4.Address, o.V4.Bits)):
-		return refusef("Invalid address: %s is no host's with netmask /%d", o.V4.Address, o.V4.Bits)
+	case o.V4.Bits != 0 && o.V4.Address.Is4() && isBroadcast(netip.PrefixFrom(o.V4.Address, o.V4.Bits)):
+		return refusef("Invalid address: %s is the broadcast address with netmask /%d", o.V4.Address, o.V4.Bits)
 	}
 	// Without a word all that listens in the sandbox is published.
 	if err := errors.Join(o.TCP.settle(), o.UDP.settle()); err != nil {

@@ -57,6 +57,16 @@ func TestRootlessKitsCommandLine(t *testing.T) {
 	}
 }
 
+// How Podman's manual has it look like slirp4netns: the address is the network's.
+func TestPodmansManualsExample(t *testing.T) {
+	o := mustParse(t, "--config-net --ipv4-only -a 10.0.2.0 -n 24 -g 10.0.2.2 --dns-forward 10.0.2.3 -m 1500 --no-ndp --no-dhcpv6 --no-dhcp --netns /n")
+	p := &plan{}
+	p.fill(o, hostFamily{}, hostFamily{})
+	if p.V4.Sandbox.String() != "10.0.2.0" || p.V4.Prefix.String() != "10.0.2.0/24" || p.V4.Gateway.String() != "10.0.2.2" || p.V6.On() {
+		t.Errorf("%+v", p)
+	}
+}
+
 // The probes look at the status only, and other options are to be known.
 func TestVersionAndHelpAreActedOnWhenMet(t *testing.T) {
 	for _, args := range []string{"--version", "--host-lo-to-ns-lo --version", "--conf-path=/dev/null --version", "--version true", "-t nonsense --version"} {
@@ -139,7 +149,6 @@ func TestRefusedOptions(t *testing.T) {
 		{"-a 127.0.0.1", "Invalid address: 127.0.0.1", false},
 		{"-a 0.0.0.0", "Invalid address: 0.0.0.0", false},
 		{"-a 10.0.0.1/33", "Invalid prefix length: 10.0.0.1/33", false},
-		{"-a 10.0.0.0 -n 24", "Invalid address: 10.0.0.0", false},
 		{"-a 10.0.0.255/24", "Invalid address: 10.0.0.255", false},
 		{"-n 33", "Invalid netmask: 33", false},
 		{"-n 0", "Invalid netmask: 0", false},
@@ -170,6 +179,8 @@ func TestRefusedOptions(t *testing.T) {
 		{"0", "Invalid PID: 0", false},
 		{"-t 80 -t 80:81", "Invalid port specifier", false},
 		{"-T nonsense", "Invalid port specifier nonsense", false},
+		{"-T 5432", "--tcp-ns 5432: there are no ports that lead out", false},
+		{"-U auto -U 53", "--udp-ns 53: there are no ports that lead out", false},
 	} {
 		_, err := parse(strings.Fields(c.args))
 		form := usageError{}

@@ -157,10 +157,13 @@ func (s *session) connect() error {
 
 // pid is a process in the namespace.
 func (s *session) pid() int {
-	if s.attachment != nil {
-		return s.attachment.PID()
+	if s.attachment == nil {
+		return s.sandbox.PID()
 	}
-	return s.sandbox.PID()
+	if pid := s.attachment.PID(); pid != 0 {
+		return pid
+	}
+	return s.options.PID
 }
 
 func (s *session) table() *table {

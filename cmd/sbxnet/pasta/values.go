@@ -218,15 +218,30 @@ func acceptableSandbox(a netip.Addr) bool {
 	return !unusual(a) && !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }
 
-// usableHost reports whether a prefix's address is a host's: not the network's
-// own nor its broadcast address (RFC 1122 §3.2.1.3; RFC 3021 for /31).
+// hostPart is what an IPv4 address is within its subnet, and the largest such
+// number there.
+func hostPart(p netip.Prefix) (host, last uint32) {
+	b := p.Addr().As4()
+	return binary.BigEndian.Uint32(b[:]) << p.Bits() >> p.Bits(), 1<<(32-p.Bits()) - 1
+}
+
+// isBroadcast reports the address that means all of its subnet (RFC 1122
+// §3.2.1.3; RFC 3021 for /31). All zeroes is a host to Linux.
+func isBroadcast(p netip.Prefix) bool {
+	if !p.Addr().Is4() || p.Bits() >= 31 {
+		return false
+	}
+	host, last := hostPart(p)
+	return host == last
+}
+
+// usableHost reports whether everybody takes a prefix's address for a host's.
 func usableHost(p netip.Prefix) bool {
 	if !p.Addr().Is4() || p.Bits() >= 31 {
 		return true
 	}
-	b := p.Addr().As4()
-	host := binary.BigEndian.Uint32(b[:]) << p.Bits() >> p.Bits()
-	return host != 0 && host != 1<<(32-p.Bits())-1
+	host, last := hostPart(p)
+	return host != 0 && host != last
 }
 
 // parseNetmask reads a netmask as 24, /24 or 255.255.255.0.
