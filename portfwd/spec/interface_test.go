@@ -66,3 +66,20 @@ func TestInterfacesAndChildrenKeepSpecsApart(t *testing.T) {
 		}
 	}
 }
+
+func TestLinesSayWhereAPortLeads(t *testing.T) {
+	at := func(port uint16, child string) Bound {
+		s := on("", child, port)
+		return Bound{FD: -1, Protocol: TCP, Host: netip.AddrPortFrom(s.HostIP, port), Port: port, Child: s.Child, Spec: s}
+	}
+	var bound []Bound
+	for i := range uint16(20) {
+		bound = append(bound, at(100+i, "10.0.2.100"))
+	}
+	bound = append(bound, at(120, "fd00::100"), at(121, ""))
+	want := "published tcp 127.0.0.1:100-119 -> 10.0.2.100:100-119/tcp\n" +
+		"published http://127.0.0.1:120 -> [fd00::100]:120/tcp\npublished http://127.0.0.1:121 -> 121/tcp"
+	if got := strings.Join(Lines(bound), "\n"); got != want {
+		t.Errorf("%s\nwant:\n%s", got, want)
+	}
+}

@@ -11,13 +11,22 @@ const mostListed = 10
 
 // String is how a published port is printed: http://127.0.0.1:8080 -> 80/tcp,
 // or udp 127.0.0.1:5353 -> 53/udp. HTTP is a guess that is most often right and
-// makes terminals offer the line as a link.
+// makes terminals offer the line as a link. A port with a Child says so:
+// -> 10.0.2.100:80/tcp.
 func (b *Bound) String() string {
 	host := fmt.Sprintf("%s:%d", bracketed(b.Host.Addr()), b.Host.Port())
 	if b.Protocol == TCP {
-		return fmt.Sprintf("http://%s -> %d/tcp", host, b.Port)
+		return fmt.Sprintf("http://%s -> %s%d/tcp", host, b.at(), b.Port)
 	}
-	return fmt.Sprintf("%s %s -> %d/%s", b.Protocol, host, b.Port, b.Protocol)
+	return fmt.Sprintf("%s %s -> %s%d/%s", b.Protocol, host, b.at(), b.Port, b.Protocol)
+}
+
+// at is the Child in front of a port, if there is one.
+func (b *Bound) at() string {
+	if !b.Child.IsValid() {
+		return ""
+	}
+	return bracketed(b.Child) + ":"
 }
 
 // Lines says what is published, each line beginning with "published" and
@@ -27,8 +36,8 @@ func Lines(bound []Bound) []string {
 	for _, run := range runs(bound) {
 		first := run[0]
 		if len(run) > mostListed {
-			lines = append(lines, fmt.Sprintf("published %s %s:%s -> %s/%s", first.Protocol, bracketed(first.Host.Addr()),
-				portRange(first.Host.Port(), len(run)), portRange(first.Port, len(run)), first.Protocol))
+			lines = append(lines, fmt.Sprintf("published %s %s:%s -> %s%s/%s", first.Protocol, bracketed(first.Host.Addr()),
+				portRange(first.Host.Port(), len(run)), first.at(), portRange(first.Port, len(run)), first.Protocol))
 			continue
 		}
 		for _, b := range run {
@@ -43,13 +52,14 @@ func Lines(bound []Bound) []string {
 func runs(bound []Bound) [][]*Bound {
 	type key struct {
 		Protocol
-		netip.Addr
+		host, child netip.Addr
+		device      string
 	}
 	var out [][]*Bound
 	open := make(map[key]int) // the group that may still grow
 	for i := range bound {
 		b := &bound[i]
-		k := key{b.Protocol, b.Host.Addr()}
+		k := key{b.Protocol, b.Host.Addr(), b.Child, b.Spec.Interface}
 		if g, ok := open[k]; ok {
 			last := out[g][len(out[g])-1]
 			if int(last.Host.Port())+1 == int(b.Host.Port()) && int(last.Port)+1 == int(b.Port) {
