@@ -1,0 +1,279 @@
+package pasta
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/portfwd/spec"
+)
+
+// memoryPorts are published ports without sockets. Host port 7 is always taken.
+type memoryPorts struct {
+	last    int
+	entries []network.Entry
+}
+
+func (m *memoryPorts) Add(specs []spec.Spec) ([]network.Entry, error) {
+	var out, fresh []network.Entry
+	for _, s := range specs {
+		if s.HostPort <= 7 && int(s.HostPort)+s.Count > 7 {
+			return nil, errors.New("port 7: address already in use")
+		}
+		known := slices.IndexFunc(m.entries, func(e network.Entry) bool { return e.Specs[0] == s })
+		if known >= 0 {
+			out = append(out, m.entries[known])
+			continue
+		}
+		for _, e := range m.entries {
+			if err := spec.Check([]spec.Spec{e.Specs[0], s}); err != nil {
+				return nil, err
+			}
+		}
+		m.last++
+		fresh = append(fresh, network.Entry{ID: m.last, Specs: []spec.Spec{s}})
+	}
+	m.entries = append(m.entries, fresh...)
+	return append(out, fresh...), nil
+}
+
+func (m *memoryPorts) Remove(ids ...int) error {
+	m.entries = slices.DeleteFunc(m.entries, func(e network.Entry) bool { return slices.Contains(ids, e.ID) })
+	return nil
+}
+
+func (m *memoryPorts) List() []network.Entry { return slices.Clone(m.entries) }
+
+func newTable() *table {
+	return &table{ports: &memoryPorts{}, wildcards: []netip.Addr{everyIPv4}}
+}
+
+// changes reads "add tcp 80 81; delete udp 53; set tcp 90".
+func changes(text string) []change {
+	var out []change
+	for _, part := range strings.Split(text, ";") {
+		f := strings.Fields(part)
+		out = append(out, change{f[0], spec.Protocol(f[1]), f[2:]})
+	}
+	return out
+}
+
+// Each request leads from one set of published ports to the next, or leaves it
+// as it is and says why.
+func TestChangesOfPublishedPorts(t *testing.T) {
+	tb := newTable()
+	for _, c := range []struct{ request, err, want string }{
+		{"add tcp 80:8080", "", "-t 0.0.0.0/80:8080"},
+		{"add tcp 80:8080", "", "-t 0.0.0.0/80:8080"},
+		{"add udp 127.0.0.1/53", "", "-t 0.0.0.0/80:8080, -u 127.0.0.1/53"},
+		{"delete tcp 443; delete udp 54", "", "-t 0.0.0.0/80:8080, -u 127.0.0.1/53"},
+		{"delete tcp 80", "", "-t 0.0.0.0/80:8080, -u 127.0.0.1/53"}, // it leads to 8080
+		{"delete udp 53", "", "-t 0.0.0.0/80:8080, -u 127.0.0.1/53"}, // it is not on that address
+		{"delete udp 127.0.0.1/53", "", "-t 0.0.0.0/80:8080"},
+		{"add tcp 81 7", "already in use", "-t 0.0.0.0/80:8080"},
+		{"delete tcp 80:8080; add tcp 7", "already in use", "-t 0.0.0.0/80:8080"},
+		{"add tcp 80:9090", "already taken", "-t 0.0.0.0/80:8080"},
+		{"set tcp 80:9090 90", "", "-t 0.0.0.0/80:9090, -t 0.0.0.0/90"},
+		{"set tcp 90 91", "", "-t 0.0.0.0/90, -t 0.0.0.0/91"},
+		{"set tcp none", "", ""},
+		{"add tcp 100-110:200-210", "", "-t 0.0.0.0/100-110:200-210"},
+		{"delete tcp 103-104:203-204", "", "-t 0.0.0.0/100-102:200-202, -t 0.0.0.0/105-110:205-210"},
+		{"delete tcp 100-110:200-210", "", ""},
+		{"add tcp 127.0.0.1%lo/80:10.0.2.100/81", "", "-t 127.0.0.1%lo/80:10.0.2.100/81"},
+		{"delete tcp 127.0.0.1/80:10.0.2.100/81", "", "-t 127.0.0.1%lo/80:10.0.2.100/81"},
+		{"delete tcp 127.0.0.1%lo/80:10.0.2.100/81", "", ""},
+		{"add tcp 0", "Invalid port specifier 0", ""},
+		{"add tcp 70000", "Invalid port specifier 70000", ""},
+		{"add tcp auto", "name the ports", ""},
+		{"add sctp 80", "sctp: no such protocol", ""},
+		{"open tcp 80", "open: no such operation", ""},
+	} {
+		err := tb.apply(changes(c.request))
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %q", c.request, err, c.err)
+		}
+		if got := strings.Join(tb.lines(), ", "); got != c.want {
+			t.Errorf("after %s: %s, want %s", c.request, got, c.want)
+		}
+	}
+}
+
+// A rule without an address is a socket in each family that there is.
+func TestNoAddressIsEveryAddress(t *testing.T) {
+	p, err := portsOf("80-81:90-91")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rule{spec.TCP, p.Forwards[0]}
+	got := fmt.Sprint(r.specs([]netip.Addr{everyIPv4, everyIPv6}))
+	if want := "[0.0.0.0:80-81:90-91 [::]:80-81:90-91]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// A port that is taken is an error that says by whom, and nothing stays bound.
+func TestTakenPortIsNamed(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, other, _ := net.SplitHostPort(free.Addr().String())
+	free.Close()
+	o := mustParse(t, "-t 127.0.0.1/"+other+" -t 127.0.0.1/"+port+" 1")
+	_, err = bindRules(o, nil)
+	if err == nil || !strings.Contains(err.Error(), "already in use") || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("%v", err)
+	}
+	if l, err := net.Listen("tcp4", "127.0.0.1:"+other); err != nil {
+		t.Errorf("the free port stayed bound: %v", err)
+	} else {
+		l.Close()
+	}
+}
+
+// pesto's other end, without a pasta around it.
+func startControl(t *testing.T) (string, *table) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "c.sock")
+	tb := newTable()
+	c, err := listenControl(path, tb, newLog(os.Stderr, &options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left behind: %v", err)
+		}
+	})
+	return path, tb
+}
+
+// pesto runs a command line of it.
+func pesto(args string) (int, string) {
+	var out strings.Builder
+	status := runPesto(strings.Fields(args), &out, &out)
+	return status, out.String()
+}
+
+func TestPestoChangesPorts(t *testing.T) {
+	path, tb := startControl(t)
+	for _, c := range []struct {
+		args   string
+		status int
+		out    string
+		want   string
+	}{
+		// As RootlessKit has it.
+		{"-A --tcp-ports=0.0.0.0/8080:80", 0, "", "-t 0.0.0.0/8080:80"},
+		{"-A --udp-ports=::1/53:53", 0, "", "-t 0.0.0.0/8080:80, -u ::1/53"},
+		{"-D --tcp-ports=0.0.0.0/8080:80", 0, "", "-u ::1/53"},
+		{"-D --tcp-ports=0.0.0.0/8080:80", 0, "", "-u ::1/53"},
+		{"--add -t 80 -t 81 --delete -u [::1]/53", 0, "", "-t 0.0.0.0/80, -t 0.0.0.0/81"},
+		{"--show", 0, "-t 0.0.0.0/80\n-t 0.0.0.0/81\n", "-t 0.0.0.0/80, -t 0.0.0.0/81"},
+		{"-t 81", 0, "", "-t 0.0.0.0/81"},
+		{"-A -t 90,7", 1, "pesto: port 7: address already in use\n", "-t 0.0.0.0/81"},
+		{"-A -t 0", 1, "pesto: Invalid port specifier 0\n", "-t 0.0.0.0/81"},
+		{"-A -t auto", 1, "pesto: auto and all are for pasta's own command line; name the ports\n", "-t 0.0.0.0/81"},
+		{"--bogus", 1, "pesto: unrecognized option '--bogus'; see pesto --help\n", "-t 0.0.0.0/81"},
+		{"-A", 1, "pesto: nothing to do: give --add, --delete or --show, with -t or -u; see pesto --help\n", "-t 0.0.0.0/81"},
+		{"-t none", 0, "", ""},
+	} {
+		status, out := pesto(c.args + " " + path)
+		if status != c.status || out != c.out {
+			t.Errorf("pesto %s: %d %q, want %d %q", c.args, status, out, c.status, c.out)
+		}
+		if got := strings.Join(tb.lines(), ", "); got != c.want {
+			t.Errorf("after pesto %s: %s, want %s", c.args, got, c.want)
+		}
+	}
+	if status, _ := pesto("--version"); status != 0 {
+		t.Errorf("--version: %d", status)
+	}
+	if status, out := pesto("-A -t 80"); status != 1 || !strings.Contains(out, "SOCKET") {
+		t.Errorf("without a socket: %d %q", status, out)
+	}
+	if status, out := pesto("-A -t 80 " + path + "x"); status != 1 || !strings.Contains(out, "is pasta running with --conf-path") {
+		t.Errorf("nobody there: %d %q", status, out)
+	}
+}
+
+// What is not pesto on the socket changes nothing, gets an answer, and leaves the
+// next one be served.
+func TestControlSocketRefusesNonsense(t *testing.T) {
+	path, tb := startControl(t)
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("%v %v", st.Mode(), err)
+	}
+	for _, c := range []struct{ body, want string }{
+		{"", "not understood"},
+		{"{", "not understood"},
+		{"[]", "not understood"},
+		{`{"changes":[{"operation":"add","protocol":"tcp","specs":["` + strings.Repeat("80,", 1<<19) + `"]}]}`, "longer than"},
+		{`{"changes":[{"operation":"add","protocol":"tcp","specs":["\n\u001b[31m"]}]}`, "Invalid port specifier"},
+		{`{"changes":[{"operation":"add","protocol":"icmp","specs":["80"]}]}`, "no such protocol"},
+	} {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte(c.body))
+		conn.(*net.UnixConn).CloseWrite()
+		b := make([]byte, 4096)
+		n, err := conn.Read(b)
+		conn.Close()
+		if err != nil || !strings.Contains(string(b[:n]), c.want) || strings.Contains(string(b[:n]), "\x1b") {
+			t.Errorf("%.60q: %q, %v", c.body, b[:n], err)
+		}
+	}
+	if status, out := pesto("-A -t 80 " + path); status != 0 || len(tb.lines()) != 1 {
+		t.Errorf("%d %s %v", status, out, tb.lines())
+	}
+}
+
+// A socket that nobody listens on any more is replaced, a living one and other
+// files are not.
+func TestControlSocketReplacesOnlyADeadOne(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, "dead")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: dead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	log := newLog(os.Stderr, &options{})
+	if _, err := listenControl(dead, newTable(), log); err == nil || !strings.Contains(err.Error(), "another program listens on it") {
+		t.Errorf("a living socket: %v", err)
+	}
+	l.Close()
+	c, err := listenControl(dead, newTable(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenControl(file, newTable(), log); err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("a file: %v", err)
+	}
+	if b, _ := os.ReadFile(file); string(b) != "precious" {
+		t.Error("the file has gone")
+	}
+}
