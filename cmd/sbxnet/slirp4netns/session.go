@@ -46,6 +46,7 @@ func start(o *options, log *slog.Logger) (_ *session, err error) {
 		s.api = a
 		go a.serve()
 	}
+	o.confine(log)
 	return s, nil
 }
 

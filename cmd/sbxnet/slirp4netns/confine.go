@@ -1,0 +1,149 @@
+package slirp4netns
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/cmd/sbxnet/network"
+)
+
+// # What is given up once all is up
+//
+// --enable-sandbox: all capabilities but CAP_NET_BIND_SERVICE, for published
+// ports below 1024, and, by a Landlock ruleset, all of the file system but what
+// names are resolved and errors explained with (/etc, /run, /proc, for reading)
+// and the API socket's directory (for removing it). The original's way, a mount
+// namespace with nothing else in it, is not open to a program with threads.
+//
+// --enable-seccomp: the system calls of deniedCalls, among them those that
+// start programs, look into other processes, enter namespaces or load code into
+// the kernel. They fail with EPERM.
+//
+// Neither makes a start fail: a kernel without them, or a build whose threads
+// cannot all be reached, runs as without the option, with a line in the log at
+// debug level. Callers ask for them as a matter of course.
+
+// confine applies what the options ask for. From here on no thread of this
+// process gets more than it has.
+func (o *options) confine(log *slog.Logger) {
+	if !o.Sandbox && !o.Seccomp {
+		return
+	}
+	note := func(what string, err error) {
+		if err != nil {
+			log.Debug(what + " is without effect: " + err.Error())
+		}
+	}
+	if o.Sandbox {
+		note("--enable-sandbox", errors.Join(restrictFiles(o.APISocket), dropCapabilities()))
+	}
+	if o.Seccomp {
+		note("--enable-seccomp", denyCalls())
+	}
+}
+
+// onAllThreads makes a system call on every thread there is; later ones inherit
+// its effect. With cgo the runtime does not know all threads and refuses.
+func onAllThreads(call, a, b, c uintptr) error {
+	if _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// noNewPrivileges lets a process without privilege restrict itself: execve gives
+// nothing back.
+func noNewPrivileges() error {
+	return onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+// dropCapabilities keeps CAP_NET_BIND_SERVICE, and that only where we have it.
+func dropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have, keep [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		return fmt.Errorf("read our capabilities: %w", err)
+	}
+	keep[0].Effective = have[0].Effective & (1 << unix.CAP_NET_BIND_SERVICE)
+	keep[0].Permitted = have[0].Permitted & (1 << unix.CAP_NET_BIND_SERVICE)
+	if err := onAllThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&keep[0])), 0); err != nil {
+		return fmt.Errorf("give up capabilities: %w", err)
+	}
+	return nil
+}
+
+// What Landlock handles is denied but where a rule says otherwise. These rights
+// are those of its first version, Linux 5.13.
+const (
+	handledFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | readFiles |
+		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
+		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
+		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+		unix.LANDLOCK_ACCESS_FS_MAKE_SYM
+	readFiles = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
+)
+
+// readable are where the host's resolvers and hosts are found, and who has a
+// port.
+func readable() []string {
+	dirs := []string{"/etc", "/run", "/proc"}
+	if path, err := filepath.EvalSymlinks(network.ResolvConf); err == nil {
+		dirs = append(dirs, filepath.Dir(path)) // mostly one of those
+	}
+	return dirs
+}
+
+func restrictFiles(apiSocket string) error {
+	rules := map[string]uint64{}
+	for _, dir := range readable() {
+		rules[dir] = readFiles
+	}
+	if apiSocket != "" {
+		rules[filepath.Dir(apiSocket)] |= unix.LANDLOCK_ACCESS_FS_REMOVE_FILE
+	}
+	// Of the ruleset's attributes the first is all that the first version knows.
+	handled := uint64(handledFiles)
+	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&handled)), unsafe.Sizeof(handled), 0)
+	if errno != 0 {
+		return fmt.Errorf("make a Landlock ruleset: %w", errno)
+	}
+	defer unix.Close(int(ruleset))
+	for dir, rights := range rules {
+		if err := allowBeneath(int(ruleset), dir, rights); err != nil {
+			return err
+		}
+	}
+	if err := noNewPrivileges(); err != nil {
+		return fmt.Errorf("give up new privileges: %w", err)
+	}
+	if err := onAllThreads(unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0, 0); err != nil {
+		return fmt.Errorf("restrict ourselves to a Landlock ruleset: %w", err)
+	}
+	return nil
+}
+
+func allowBeneath(ruleset int, dir string, rights uint64) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	// struct landlock_path_beneath_attr is packed: 12 bytes.
+	var rule [12]byte
+	*(*uint64)(unsafe.Pointer(&rule[0])) = rights
+	*(*int32)(unsafe.Pointer(&rule[8])) = int32(fd)
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule[0])), 0, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("allow %s in a Landlock ruleset: %w", dir, errno)
+	}
+	return nil
+}
