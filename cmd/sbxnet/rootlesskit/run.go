@@ -129,6 +129,7 @@ func (r *running) sandboxConfig() userns.Config {
 		CopyUp:          o.CopyUp,
 		Propagation:     o.Propagation,
 		Listeners:       r.listeners,
+		Remove:          []string{r.state.Path},
 		ResolvConf:      resolvConf(r.plan, r.log),
 		Log:             r.log,
 	}
