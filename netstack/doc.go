@@ -35,6 +35,10 @@
 // to the link. Exceptions are fragments and ICMP, whose checksums are computed
 // here: no link does that.
 //
+// Its own IPv6 addresses it probes for once, when the link is first heard, and
+// uses meanwhile; who claims one of them is told otherwise, and the owner learns
+// of it by Config.AddressConflict.
+//
 // # What it never does
 //
 // It makes no system call, reads no clock, starts no goroutine, takes no lock and
