@@ -7,11 +7,11 @@
 // This package is commands, flags and printing. A run goes through these
 // stations, and whatever fails undoes the ones before it:
 //
-//	flags.go    what may be typed
-//	settings.go what was typed, checked; nothing is started yet
-//	name.go     the lock behind --name
-//	etc.go      the sandbox's resolv.conf and hosts
-//	run.go      publish, start, execute, wait; close in the opposite order
+//	flags.go         what may be typed
+//	settings.go      what was typed, checked; nothing is started yet
+//	sandbox_state.go the name, the state directory, and the API in it
+//	etc.go           the sandbox's resolv.conf and hosts
+//	run.go           publish, start, execute, wait; close in the opposite order
 //
 // Package network is the stack on the sandbox's link, whichever command opened
 // it. Called by the name of a tool that it stands in for, sbxnet is that tool:

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
@@ -29,30 +28,6 @@ func TestErrorsAreOneLine(t *testing.T) {
 			t.Errorf("%v: %d %q", c.err, status, line)
 		}
 	}
-}
-
-func TestANameIsTakenOnceAndGivenBack(t *testing.T) {
-	name := fmt.Sprintf("test-%d", os.Getpid())
-	lock, err := lockName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = lockName(name)
-	status, line := exitStatus(err)
-	if want := fmt.Sprintf("--name %s: taken by a running sandbox (sbxnet, pid %d)", name, os.Getpid()); status != exitFailure || !strings.Contains(line, want) {
-		t.Errorf("second: status %d, %q, want %q", status, line, want)
-	}
-	if other, err := lockName(name + "x"); err != nil {
-		t.Errorf("another name: %v", err)
-	} else {
-		other.Close()
-	}
-	lock.Close()
-	again, err := lockName(name)
-	if err != nil {
-		t.Fatalf("after Close: %v", err)
-	}
-	again.Close()
 }
 
 func TestFilesOfTheSandbox(t *testing.T) {

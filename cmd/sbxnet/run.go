@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/cmd/sbxnet/state"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -64,6 +66,11 @@ type running struct {
 	published []spec.Bound
 	sandbox   *userns.Sandbox
 	network   *network.Network // nil without a network of the sandbox's own
+	state     *state.Dir       // nil where there is no place for it
+	started   time.Time
+	// ended is closed when the command has.
+	ended  chan struct{}
+	killed atomic.Bool // by stop, which lost patience
 	// undo closes, last first, what was opened.
 	undo []func() error
 }
@@ -71,13 +78,13 @@ type running struct {
 // start brings everything up but the command. On an error it has undone what
 // it did.
 func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
-	r := &running{settings: s, log: log, packetLog: packetLog}
+	r := &running{settings: s, log: log, packetLog: packetLog, started: time.Now(), ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	for _, step := range []func() error{r.lockName, r.chooseAddresses, r.publish, r.startSandbox, r.connect} {
+	for _, step := range []func() error{r.takeName, r.chooseAddresses, r.publish, r.startSandbox, r.connect, r.serve} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -100,15 +107,6 @@ func (r *running) close() {
 		}
 	}
 	r.undo = nil
-}
-
-func (r *running) lockName() error {
-	lock, err := lockName(r.settings.Name)
-	if err != nil {
-		return err
-	}
-	r.onClose(lock.Close)
-	return nil
 }
 
 func (r *running) chooseAddresses() error {
@@ -163,7 +161,7 @@ func (r *running) sandboxConfig() userns.Config {
 	s := r.settings
 	c := userns.Config{
 		Command:      s.Command,
-		Env:          s.Env,
+		Env:          r.environment(),
 		UserMap:      s.UserMap,
 		Network:      s.Network,
 		Hostname:     s.Hostname,
@@ -173,17 +171,23 @@ func (r *running) sandboxConfig() userns.Config {
 		ResolvConf:   s.resolvConf(r.plan, hostResolvers(r.log)),
 		Log:          r.log,
 	}
+	if r.state != nil {
+		c.Remove = []string{r.state.Path}
+	}
 	if s.Network != userns.NetworkSandbox {
 		return c
 	}
 	c.Link = s.Link
 	c.Link.HardwareAddr = net.HardwareAddr(network.SandboxMAC[:])
 	for _, f := range r.plan.Families() {
-		c.Addresses = append(c.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
+		c.Addresses = append(c.Addresses, prefixOf(f))
 		c.Gateways = append(c.Gateways, f.Gateway)
 	}
 	return c
 }
+
+// prefixOf is the sandbox's address with the length of its subnet.
+func prefixOf(f network.Family) netip.Prefix { return netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()) }
 
 // connect gives the sandbox its network, by way of the link that was opened in
 // it.
@@ -223,7 +227,8 @@ const drainStall = 3 * time.Second
 // wait returns when the command has ended, and what it sent is on its way: its
 // status as an error unless it is zero.
 func (r *running) wait() error {
-	status, err := r.sandbox.Wait()
+	status, err := r.afterStop(r.sandbox.Wait())
+	close(r.ended)
 	if err != nil {
 		return err
 	}

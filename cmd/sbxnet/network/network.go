@@ -179,6 +179,9 @@ func (n *Network) watch() {
 // gone, or by Close.
 func (n *Network) Done() <-chan struct{} { return n.forwarder.Done() }
 
+// Link is what the sandbox's link was opened as.
+func (n *Network) Link() tapdev.Info { return n.cfg.Info }
+
 // Ports are the ports that lead into the sandbox.
 func (n *Network) Ports() *Ports { return n.ports }
 

@@ -235,9 +235,12 @@ func acquire(path string) (*Dir, error) {
 	return &Dir{Path: path, lock: lock}, nil
 }
 
+// ownerWidth of a process ID, in digits.
+const ownerWidth = 10
+
 // ownerOf reads which process has locked a directory.
 func ownerOf(lock *os.File) int {
-	var b [32]byte
+	var b [ownerWidth + 1]byte
 	n, _ := lock.ReadAt(b[:], 0)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 	if err != nil || pid < 0 {
@@ -246,11 +249,10 @@ func ownerOf(lock *os.File) int {
 	return pid
 }
 
+// writeOwner writes over what is there: disk file systems take milliseconds over
+// a file that was cut.
 func (d *Dir) writeOwner() error {
-	err := d.lock.Truncate(0)
-	if err == nil {
-		_, err = d.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	}
+	_, err := d.lock.WriteAt(fmt.Appendf(nil, "%-*d\n", ownerWidth, os.Getpid()), 0)
 	if err != nil {
 		d.Close()
 		return fmt.Errorf("write state: %w", err)
@@ -297,6 +299,12 @@ func (d *Dir) Close() error {
 // remove removes a directory that is locked, in a root that is.
 func (d *Dir) remove() error {
 	defer d.lock.Close()
+	for _, name := range []string{fileSocket, fileChildPID, fileLock} {
+		unix.Unlink(d.File(name))
+	}
+	if unix.Rmdir(d.Path) == nil {
+		return nil
+	}
 	if err := os.RemoveAll(d.Path); err != nil {
 		return fmt.Errorf("remove state directory: %w", err)
 	}

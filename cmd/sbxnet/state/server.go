@@ -81,10 +81,13 @@ func Serve(sb Sandbox) (*Server, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	ports := sb.portDriver()
+	// Most sandboxes are short, and never spoken to.
+	mux := sync.OnceValue(func() http.Handler { return newMux(&sb, ports) })
+	answer := func(w http.ResponseWriter, r *http.Request) { mux().ServeHTTP(w, r) }
 	s := &Server{
 		ports: ports,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(newMux(&sb, ports), maxBody),
+			Handler:           http.MaxBytesHandler(http.HandlerFunc(answer), maxBody),
 			ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
 			MaxHeaderBytes: maxHeader,
 			ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
