@@ -17,6 +17,7 @@ const (
 func runFlags() []cli.Flag {
 	flags := networkFlags()
 	flags = append(flags, sandboxFlags()...)
+	flags = append(flags, engineFlags()...)
 	flags = append(flags, linkFlags()...)
 	flags = append(flags, watchingFlags()...)
 	return append(flags, profileFlags()...)

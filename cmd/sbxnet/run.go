@@ -67,6 +67,7 @@ type running struct {
 	sandbox   *userns.Sandbox
 	network   *network.Network // nil without a network of the sandbox's own
 	state     *state.Dir       // nil where there is no place for it
+	listeners []*os.File       // for the command
 	started   time.Time
 	// ended is closed when the command has.
 	ended  chan struct{}
@@ -84,7 +85,7 @@ func start(s *settings, log, packetLog *slog.Logger) (_ *running, err error) {
 			r.close()
 		}
 	}()
-	for _, step := range []func() error{r.takeName, r.chooseAddresses, r.publish, r.startSandbox, r.connect, r.serve} {
+	for _, step := range []func() error{r.takeListeners, r.takeName, r.chooseAddresses, r.publish, r.startSandbox, r.connect, r.serve} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -133,7 +134,11 @@ func (r *running) publish() error {
 }
 
 func (r *running) startSandbox() error {
-	sb, err := userns.Start(r.sandboxConfig())
+	cfg := r.sandboxConfig()
+	if err := r.addEngineSettings(&cfg); err != nil {
+		return err
+	}
+	sb, err := userns.Start(cfg)
 	if err != nil {
 		return r.explain(err)
 	}

@@ -39,6 +39,7 @@ type settings struct {
 	Name         string
 	UserMap      userns.UserMap
 	PIDNamespace bool
+	Engine       engineSettings
 	NetRaw       bool
 	Link         tapdev.Options
 	Impair       impair.Spec
@@ -69,7 +70,7 @@ func readSettings(c *cli.Context) (*settings, error) {
 		Command:      c.Args().Slice(),
 	}
 	for _, read := range []func(*cli.Context) error{
-		s.readNetwork, s.readAddresses, s.readSandbox, s.readLink, s.readLogging, s.readProfiles,
+		s.readNetwork, s.readAddresses, s.readSandbox, s.readLink, s.readEngines, s.readLogging, s.readProfiles,
 	} {
 		if err := read(c); err != nil {
 			return nil, err
