@@ -27,6 +27,7 @@ func seeds() [][]byte {
 		nd(ns, header.NeighborFields{Target: ip("fd00::2"), LinkAddress: sandboxMAC}, ip("fd00::100"), ownGroup),
 		nd(na, header.NeighborFields{Target: ip("fd00::50"), LinkAddress: sandboxMAC, Solicited: true}, ip("fd00::50"), ip("fd00::2")),
 		solicitRouter("fe80::1", sandboxMAC), solicitRouter("::", header.MAC{}),
+		probeFor("fd00::2", [header.NonceLen]byte{1, 2, 3, 4, 5, 6}), claimOf("fd00::3"),
 	}
 	var frames [][]byte
 	for _, p := range packets {
@@ -44,7 +45,7 @@ func FuzzInput(f *testing.F) {
 		f.Add(s, all[(i+1)%len(all)], uint16(i))
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, bits uint16) {
-		l := newLab(t, func(c *Config) { c.Neighbors = c.Neighbors[:1] })
+		l := newLab(t, func(c *Config) { c.Neighbors, c.NoDuplicateDetection = c.Neighbors[:1], bits&1 != 0 })
 		l.open = func(c *tcp.Conn) { c.Accept(&stream{send: []byte("hello")}) }
 		if _, err := l.BindUDP(port("10.0.2.3:53"), func(d *Datagram) { l.SendUDP(d.Dst, d.Src, d.Payload, d.SegmentSize) }); err != nil {
 			t.Fatal(err)
@@ -107,7 +108,7 @@ func FuzzSameInputSameOutput(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, ms uint16) {
 		run := func() (s string) {
-			l := newLab(t, strangers)
+			l := newLab(t, func(c *Config) { c.Neighbors, c.NoDuplicateDetection = nil, false })
 			l.open = func(c *tcp.Conn) { c.Accept(&stream{send: []byte("hello")}) }
 			l.Input(data, frame.Offload{}, 0)
 			l.Flush()

@@ -267,6 +267,10 @@ func FuzzNDP(f *testing.F) {
 				}
 				total += 2 + len(data)
 				switch kind {
+				case NDPNonce:
+					if _, ok := options.Nonce(); len(data) == NonceLen && !ok {
+						t.Fatalf("nonce %x is not found", data)
+					}
 				case NDPPrefixInformation:
 					if p, ok := ParsePrefixInformation(data); ok && !p.Prefix.IsValid() {
 						t.Fatalf("prefix %v", p.Prefix)
