@@ -90,9 +90,21 @@ func (s *session) choose() (err error) {
 	return err
 }
 
+// The pasta of a container that has been stopped a moment ago may not have seen
+// it yet: a port that is taken is tried for this long.
+const (
+	bindPatience = 500 * time.Millisecond
+	bindRetry    = 20 * time.Millisecond
+)
+
 func (s *session) bind() (err error) {
 	s.wildcards = wildcardsFor(s.options)
-	s.bound, err = bindRules(s.options, s.wildcards)
+	for deadline := time.Now().Add(bindPatience); ; time.Sleep(bindRetry) {
+		s.bound, err = bindRules(s.options, s.wildcards)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			break
+		}
+	}
 	s.onClose(func() error { spec.CloseAll(s.bound); return nil })
 	return err
 }
