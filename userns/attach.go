@@ -57,6 +57,9 @@ type Attachment struct {
 	found   Found
 	changed chan struct{}
 
+	listening sync.Mutex // held by Listen
+	replies   chan reply // to it; closed when there will be none
+
 	// ended is closed when proc is reaped; state is set before.
 	ended chan struct{}
 	state *os.ProcessState
@@ -85,7 +88,7 @@ func Attach(cfg AttachConfig) (*Attachment, error) {
 		return nil, err
 	}
 	defer t.close()
-	a := &Attachment{log: cfg.Log, name: t.name, ended: make(chan struct{}), changed: make(chan struct{}, 1)}
+	a := &Attachment{log: cfg.Log, name: t.name, ended: make(chan struct{}), changed: make(chan struct{}, 1), replies: make(chan reply, 1)}
 	// From here on, so that no end of the namespace is missed.
 	if a.watch, err = startWatcher(t); err != nil {
 		return nil, t.explain(err)
@@ -192,24 +195,35 @@ func (a *Attachment) died(err error) error {
 	return fmt.Errorf("the process inside (pid %d) died: %v", a.proc.Pid, a.state)
 }
 
-// receive takes in what changes on the interface.
+// receive takes in what changes on the interface, and answers to Listen.
 func (a *Attachment) receive() {
+	defer close(a.replies)
 	for {
 		m, files, err := a.next()
-		closeAll(files)
 		if err != nil {
 			return
 		}
-		if m.Op != opFound || m.Found == nil {
-			continue
+		switch {
+		case m.Op == opListening || m.Op == opFailed:
+			select {
+			case a.replies <- reply{m, files}:
+				files = nil
+			default: // nobody has asked
+			}
+		case m.Op == opFound && m.Found != nil:
+			a.setFound(*m.Found)
 		}
-		a.mu.Lock()
-		a.found = *m.Found
-		a.mu.Unlock()
-		select {
-		case a.changed <- struct{}{}:
-		default:
-		}
+		closeAll(files)
+	}
+}
+
+func (a *Attachment) setFound(f Found) {
+	a.mu.Lock()
+	a.found = f
+	a.mu.Unlock()
+	select {
+	case a.changed <- struct{}{}:
+	default:
 	}
 }
 

@@ -64,10 +64,13 @@ func runAttach([]string) int {
 	closeAll(files)
 	go p.follow(info.Name, changes)
 	for { // until sbxnet closes its end
-		_, files, err := receiveMessage(p.conn)
+		m, files, err := receiveMessage(p.conn)
 		closeAll(files)
 		if err != nil {
 			return 0
+		}
+		if m.Op == opListen {
+			p.listen(m.Sockets)
 		}
 	}
 }

@@ -73,8 +73,8 @@ func TestCloneAmongThreadsSignalsAndCollections(t *testing.T) {
 }
 
 func TestChildKeepsTheSignalMaskAndWhatIsIgnored(t *testing.T) {
-	signal.Ignore(syscall.SIGHUP) // one of two that Go leaves ignored when it starts
-	defer signal.Reset(syscall.SIGHUP)
+	signal.Ignore(syscall.SIGHUP)                                // one of two that Go leaves ignored when it starts
+	defer signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // Reset would leave it ignored
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()

@@ -82,6 +82,9 @@ const (
 	opExited  op = "exited"  // up: the command's exit status is Number
 	opFailed  op = "failed"  // up: Text went wrong; Number is an exit status or 0
 	opFound   op = "found"   // up: Found has changed
+
+	opListen    op = "listen"    // down: bind Sockets
+	opListening op = "listening" // up: the descriptors of them
 )
 
 // message is one datagram on the control socket.
@@ -92,7 +95,9 @@ type message struct {
 	Errno  int          `json:",omitempty"`
 	Label  string       `json:",omitempty"` // AppArmor label of init
 	Info   *tapdev.Info `json:",omitempty"`
-	Found  *Found       `json:",omitempty"` // with opReady and opFound, of an attachment
+	// Found comes with opReady and opFound of an attachment, Sockets with opListen.
+	Found   *Found   `json:",omitempty"`
+	Sockets []Socket `json:",omitempty"`
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.

@@ -1,0 +1,174 @@
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is one that is to be bound in the namespace.
+type Socket struct {
+	// UDP, or TCP.
+	UDP bool
+	// Addr to bind to; port 0 is any free one. IPv6 is IPv6 only.
+	Addr netip.AddrPort
+	// Interface that alone it receives from (SO_BINDTODEVICE); empty is all.
+	Interface string `json:",omitempty"`
+}
+
+func (s Socket) String() string {
+	protocol := "tcp"
+	if s.UDP {
+		protocol = "udp"
+	}
+	if s.Interface != "" {
+		return fmt.Sprintf("%s/%s%%%s", s.Addr, protocol, s.Interface)
+	}
+	return s.Addr.String() + "/" + protocol
+}
+
+// maxSockets bounds the sockets of one message, below maxMessageFiles.
+const maxSockets = 128
+
+// listenTimeout is far beyond what binding the sockets of one message takes.
+const listenTimeout = 10 * time.Second
+
+// Listen binds sockets in the namespace, all of them or none, and returns their
+// descriptors in the same order: non-blocking, TCP listening, UDP telling each
+// datagram's destination address (IP_PKTINFO, IPV6_RECVPKTINFO). They stay in the
+// namespace, and keep it, whoever holds them, and outlive the Attachment.
+//
+// The error names the socket and wraps the kernel's answer, such as EADDRINUSE.
+func (a *Attachment) Listen(sockets []Socket) ([]*os.File, error) {
+	a.listening.Lock()
+	defer a.listening.Unlock()
+	var all []*os.File
+	for len(sockets) > 0 {
+		n := min(len(sockets), maxSockets)
+		files, err := a.listen(sockets[:n])
+		if err != nil {
+			closeAll(all)
+			return nil, err
+		}
+		all, sockets = append(all, files...), sockets[n:]
+	}
+	return all, nil
+}
+
+// listen has the process inside bind the sockets of one message.
+func (a *Attachment) listen(sockets []Socket) ([]*os.File, error) {
+	if err := sendMessage(a.conn, message{Op: opListen, Sockets: sockets}); err != nil {
+		return nil, fmt.Errorf("bind in %s: %w", a.name, a.died(err))
+	}
+	select {
+	case r, ok := <-a.replies:
+		if !ok {
+			return nil, fmt.Errorf("bind in %s: the process inside has ended", a.name)
+		}
+		if r.m.Op != opListening || len(r.files) != len(sockets) {
+			closeAll(r.files)
+			return nil, fmt.Errorf("bind in %s: %w", a.name, explainSetup("/", r.m))
+		}
+		return r.files, nil
+	case <-time.After(listenTimeout):
+		// What it may still say would be taken for the answer to the next.
+		a.conn.Close()
+		return nil, fmt.Errorf("bind in %s: the process inside does not answer", a.name)
+	}
+}
+
+// reply is an answer of the process inside.
+type reply struct {
+	m     message
+	files []*os.File
+}
+
+// listen binds sockets, in the process inside, and sends them up.
+func (p *attachProcess) listen(sockets []Socket) {
+	var files []*os.File
+	defer func() { closeAll(files) }()
+	for _, s := range sockets {
+		fd, err := s.open()
+		if err != nil {
+			sendFailure(p.conn, fmt.Errorf("%s: %w", s, err))
+			return
+		}
+		files = append(files, os.NewFile(uintptr(fd), s.String()))
+	}
+	_ = sendMessage(p.conn, message{Op: opListening}, files...)
+}
+
+func (s Socket) open() (int, error) {
+	family, kind := unix.AF_INET, unix.SOCK_STREAM
+	if s.Addr.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	if s.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := s.bind(fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func (s Socket) bind(fd int) error {
+	sa, err := s.address()
+	if err != nil {
+		return err
+	}
+	six := s.Addr.Addr().Is6()
+	if six {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	switch {
+	case err != nil:
+	case !s.UDP: // for connections of an earlier run that are in TIME-WAIT
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	case six:
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	default:
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	if err == nil && s.Interface != "" {
+		err = unix.BindToDevice(fd, s.Interface)
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, sa); err != nil || s.UDP {
+		return err
+	}
+	return unix.Listen(fd, 65535) // the kernel cuts it down to somaxconn
+}
+
+func (s Socket) address() (unix.Sockaddr, error) {
+	a := s.Addr.Addr().Unmap()
+	switch {
+	case !a.IsValid():
+		return nil, errors.New("no address to bind to")
+	case a.Is4() && !s.Addr.Addr().Is4():
+		return nil, errors.New("an IPv4 address in the form of an IPv6 one")
+	case a.Is4():
+		return &unix.SockaddrInet4{Port: int(s.Addr.Port()), Addr: a.As4()}, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(s.Addr.Port()), Addr: a.As16()}
+	if zone := a.Zone(); zone != "" {
+		i, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, fmt.Errorf("zone %s: %w", zone, err)
+		}
+		sa.ZoneId = uint32(i.Index)
+	}
+	return sa, nil
+}
