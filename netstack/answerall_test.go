@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"sbxnet/netstack/header"
@@ -52,6 +53,10 @@ func TestAnswerAllAnswersNeighborSolicitations(t *testing.T) {
 		if got := ask(l, "fd00::100", target); (len(got) == 1) != answered {
 			t.Errorf("%s: %q", target, got)
 		}
+	}
+	const proxy = "router false solicited true override false"
+	if got := ask(l, "fd00::100", "fd00::77"); len(got) != 1 || !strings.Contains(got[0], proxy) {
+		t.Errorf("%q, want a proxy's answer", got)
 	}
 	if got := ask(l, "::", "fd00::77"); len(got) > 0 {
 		t.Errorf("duplicate address detection of an address not ours: %q", got)

@@ -82,10 +82,13 @@ func (s *Stack) inputNeighborAdvertisement(p *packet, m header.ICMPv6) bool {
 	return true
 }
 
+// sendNeighborAdvertisement answers for target. For what is not our own the answer
+// is a proxy's, which any station's own overrides (RFC 4861 §7.2.8).
 func (s *Stack) sendNeighborAdvertisement(target, to netip.Addr, solicited bool) {
+	own := s.isOwn(target)
 	fields := header.NeighborFields{
 		Target: target, LinkAddress: s.cfg.HardwareAddr,
-		Router: !s.cfg.RouterAdvertisement.Disabled, Solicited: solicited, Override: !s.optimistic(),
+		Router: own && !s.cfg.RouterAdvertisement.Disabled, Solicited: solicited, Override: own && !s.optimistic(),
 	}
 	var b [header.IPv6Len]byte
 	n := header.PutNeighborAdvertisement(b[:], &fields, target, to)
