@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -153,7 +155,9 @@ func loopback6() bool {
 	return true
 }
 
-// serveExchange is exchangeServer on the host, for one client.
+// serveExchange is the other end of the exchange tool, for one client. It ends
+// its stream when it has all of the client's: a client that is done has lost
+// nothing if its network ends with it.
 func serveExchange(t *testing.T, host string, n int64) (port string) {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -166,12 +170,45 @@ func serveExchange(t *testing.T, host string, n int64) (port string) {
 		if err != nil {
 			return
 		}
-		if err := exchange(c.(*net.TCPConn), 2, 1, n); err != nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(podmanTimeout))
+		sent := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(c, stream(2, n))
+			sent <- err
+		}()
+		if err := errors.Join(compare(c, stream(1, n)), <-sent); err != nil {
 			t.Errorf("exchange on %s: %v", host, err)
 		}
 	}()
 	_, port, _ = net.SplitHostPort(l.Addr().String())
 	return port
+}
+
+// A container ends with its command, but not before the far end, slow as it may
+// be, has got what the command's kernel had taken from it.
+func TestCompatPodmanWhatTheCommandSentArrivesAfterItHasEnded(t *testing.T) {
+	const n = 3 << 20
+	p := newPodman(t)
+	host := hostAddr(t)
+	l, err := net.Listen("tcp", host+":0")
+	p.must(err)
+	defer l.Close()
+	got := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			got <- err
+			return
+		}
+		defer c.Close()
+		time.Sleep(300 * time.Millisecond) // by then the command has ended
+		got <- compare(c, stream(1, n))
+	}()
+	p.sh(container{network: "mtu=1500"}, toolScript("blast", l.Addr().String(), fmt.Sprint(n)))
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
 }
 
 // serveUDP answers datagrams with themselves.

@@ -21,8 +21,9 @@
 // It ends with status 0 when the writer of exit-fd has closed it or the
 // namespace has gone, by the signal that it was sent, and with status 1 and one
 // line on standard error when it cannot start. Whatever way it ends, host ports
-// are free by then and the API socket is removed; SIGKILL leaves the socket's
-// file, which the next one replaces.
+// are free first and the API socket is removed; SIGKILL leaves the socket's
+// file, which the next one replaces. Unless it was a signal, what a container's
+// processes sent before they ended then has a moment to get out.
 //
 // # Where it differs
 //

@@ -61,6 +61,9 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 		return exitFailure, err
 	}
 	sig := s.wait(hangUp(o.ExitFD), signals)
+	if sig == nil {
+		s.drain(signals)
+	}
 	err = s.close()
 	if sig != nil {
 		return dieOf(sig), err

@@ -93,8 +93,46 @@ func (s *session) wait(hungUp <-chan struct{}, signals <-chan os.Signal) os.Sign
 	return nil
 }
 
-// close ends what is there. Ports are freed first: a container that is being
-// started again waits for them.
+// lastWords bounds how long what the namespace's processes sent before they ended
+// may take to get out.
+const lastWords = 3 * time.Second
+
+// drain lets that out, until a signal says that there is no time. Ports are free
+// and the API is gone by then: a container that is being started again is not
+// to wait for its predecessor.
+func (s *session) drain(signals <-chan os.Signal) {
+	if err := s.withdraw(); err != nil {
+		s.log.Warn(err.Error())
+	}
+	enough := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(enough)
+		select {
+		case <-done:
+		case <-signals:
+		case <-time.After(lastWords):
+		}
+	}()
+	s.network.Drain(lastWords, enough)
+	close(done)
+}
+
+// withdraw ends the API and frees all ports.
+func (s *session) withdraw() error {
+	var errs []error
+	if s.api != nil {
+		errs = append(errs, s.api.close())
+		s.api = nil
+	}
+	var ids []int
+	for _, e := range s.network.Ports().List() {
+		ids = append(ids, e.ID)
+	}
+	return errors.Join(append(errs, s.network.Ports().Remove(ids...))...)
+}
+
+// close ends what is there.
 func (s *session) close() error {
 	var errs []error
 	if s.network != nil {
