@@ -324,3 +324,63 @@ func TestAttachRefusesASecondDefaultRoute(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressesCanBeUsedWhenAttachReturns(t *testing.T) {
+	for _, script := range []string{"", "ip tuntap add tap0 mode tap && ip link set tap0 up"} {
+		if script != "" {
+			needTAP(t)
+		}
+		ns := makeNamespace(t, script, rootInside...)
+		a := attached(t, attachTo(ns))
+		// An address that is still tentative cannot be bound.
+		files, err := a.Listen([]Socket{
+			{Addr: netip.MustParseAddrPort("[fd00::100]:80")}, {UDP: true, Addr: netip.MustParseAddrPort("10.0.2.100:53")},
+		})
+		if err != nil {
+			t.Errorf("%q: %v", script, err)
+		}
+		closeAll(files)
+	}
+}
+
+func TestAttachAgainFindsItsOwnAddresses(t *testing.T) {
+	needTAP(t)
+	ns := makeNamespace(t, "ip tuntap add tap0 mode tap", rootInside...)
+	for range 3 {
+		a := attached(t, attachTo(ns))
+		if got, want := fmt.Sprint(a.Found().Gateways), fmt.Sprint(linked().Gateways); got != want {
+			t.Errorf("gateways %s, want %s", got, want)
+		}
+		must(t, a.Close())
+	}
+}
+
+func TestAttachRefusesAnInterfaceThatIsNoTAPOfOurs(t *testing.T) {
+	needTAP(t)
+	ns := makeNamespace(t, "ip link add veth0 type veth peer name veth1; ip tuntap add tun0 mode tun; ip tuntap add tap7 mode tap", rootInside...)
+	holder := attachTo(ns)
+	holder.Link.Name, holder.Configure = "tap7", false
+	attached(t, holder) // the descriptors are not taken, and so held
+	for _, c := range []struct {
+		name string
+		kind tapdev.Kind
+		want string
+	}{
+		{"veth0", tapdev.Auto, "no TAP (it is a veth)"},
+		{"lo", tapdev.TAP, "no TAP"},
+		{"tun0", tapdev.Auto, "has no Ethernet"},
+		{"tap7", tapdev.Auto, "in use by another program"},
+		{"tap7", tapdev.Packet, "the packet link cannot use it"},
+		{strings.Repeat("x", 16), tapdev.Auto, "1 to 15 bytes"},
+	} {
+		cfg := attachTo(ns)
+		cfg.Link.Name, cfg.Link.Kind = c.name, c.kind
+		a, err := Attach(cfg)
+		if err == nil {
+			a.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s as %s: %v, want %q", c.name, c.kind, err, c.want)
+		}
+	}
+}
