@@ -17,6 +17,10 @@ import (
 // huge page at their largest.
 const ringSize = 31
 
+// maxRead is after how many bytes one Read returns. What it has read is to be in
+// the core's cache still when it is worked on.
+const maxRead = 256 << 10
+
 // maxRejects is how many frames in a row one Read leaves out before it returns:
 // a sandbox that sends nothing but garbage does not get to hold its shard.
 const maxRejects = 4 * ringSize
@@ -103,7 +107,7 @@ func (q *queue) close() error {
 func (q *queue) Read(in []Received) (int, error) {
 	n, bytes, malformed := 0, 0, 0
 	var err error
-	for n < min(len(in), ringSize) && malformed < maxRejects {
+	for n < min(len(in), ringSize) && bytes < maxRead && malformed < maxRejects {
 		buf := q.ring[n]
 		got, errno := read(q.fd, buf)
 		if errno != 0 {
