@@ -228,6 +228,11 @@ func (p *plan) network(o *options) network.Config {
 	if o.DHCPSearch {
 		c.Forward.Autoconf.Search = o.Search
 	}
+	if f := &c.Plan.V4; f.On() && !usableHost(netip.PrefixFrom(f.Sandbox, f.Prefix.Bits())) {
+		// The stack, unlike the sandbox's kernel, takes the address of all zeroes
+		// for a broadcast address, where it knows the subnet.
+		f.Prefix, c.Forward.AnswerAll = netip.PrefixFrom(f.Sandbox, 32), true
+	}
 	p.names(o, &c)
 	return c
 }

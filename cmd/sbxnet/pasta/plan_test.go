@@ -115,6 +115,14 @@ func TestWhatLeadsToTheHost(t *testing.T) {
 	}
 }
 
+// All zeroes is a host to the sandbox's kernel, and must be one to the stack.
+func TestAddressOfTheNetworkIsAHosts(t *testing.T) {
+	n := configured(t, "-a 10.0.2.0 -n 24 -g 10.0.2.2 -4 1")
+	if n.Plan.V4.Prefix.String() != "10.0.2.0/32" || !n.Forward.AnswerAll {
+		t.Errorf("%v, %v", n.Plan.V4, n.Forward.AnswerAll)
+	}
+}
+
 func TestNameServers(t *testing.T) {
 	for _, c := range []struct{ args, answers, tell4, upstream string }{
 		{"1", "[]", "invalid IP", "invalid AddrPort"},
