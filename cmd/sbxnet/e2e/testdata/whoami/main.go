@@ -1,6 +1,6 @@
 // Command whoami tells every TCP client and every sender of a UDP datagram
-// which address it sees them under. The tests put it, statically linked, into
-// container images.
+// which address it sees them under. "whoami ask NETWORK ADDRESS" is such a
+// client. The tests put it, statically linked, into container images.
 package main
 
 import (
@@ -8,11 +8,16 @@ import (
 	"log"
 	"net"
 	"os"
+	"time"
 )
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "ask" {
+		ask(os.Args[2], os.Args[3])
+		return
+	}
 	if len(os.Args) != 3 {
-		log.Fatal("usage: whoami TCPPORT UDPPORT")
+		log.Fatal("usage: whoami TCPPORT UDPPORT | whoami ask NETWORK ADDRESS")
 	}
 	udp, err := net.ListenPacket("udp", ":"+os.Args[2])
 	if err != nil {
@@ -38,5 +43,21 @@ func main() {
 		}
 		fmt.Fprintln(c, c.RemoteAddr())
 		c.Close()
+	}
+}
+
+// ask says "datagram" and prints the answer.
+func ask(network, address string) {
+	c, err := net.DialTimeout(network, address, 5*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprintln(c, "datagram")
+	b := make([]byte, 2048)
+	n, err := c.Read(b)
+	os.Stdout.Write(b[:n])
+	if err != nil {
+		log.Fatal(err)
 	}
 }
