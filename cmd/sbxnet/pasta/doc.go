@@ -23,6 +23,7 @@
 //	session.go              userns and network brought up and ended in order
 //	table.go                what is published, by whom: options, pesto, or auto
 //	follow.go               auto: host ports opened and closed after the namespace's listeners
+//	outward.go              -T, -U: sockets inside that lead to the host
 //	control.go, pesto.go    the socket of --conf-path, and the program that speaks to it
 //
 // By default the sandbox has the host's own addresses and gateway, so that the
@@ -34,7 +35,7 @@
 // A server that listens on loopback only, inside, is published by auto on the
 // host's loopback only. A host without a default route gives the sandbox sbxnet's
 // own addresses, instead of refusing. A port that cannot be bound is an error
-// that names who has it. No ports lead out of the sandbox: the modes of -T and -U
-// are taken for none, and ports there are refused. Nothing is written to the system's log: what happens in the
+// that names who has it. Only ports that -T and -U name lead out of the sandbox:
+// auto, their default with the original, is taken for none. Nothing is written to the system's log: what happens in the
 // background goes to --log-file or nowhere.
 package pasta

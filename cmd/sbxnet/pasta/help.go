@@ -81,8 +81,9 @@ Ports:
         22:10.0.2.100/22   at this address inside
         22-80:122-180      a range
         ~25                not this port; alone: auto, without this port
-  -T, --tcp-ns SPEC        none or auto: no ports lead out of the namespace
-  -U, --udp-ns SPEC        the same
+  -T, --tcp-ns SPEC        ports inside that lead to the host's loopback
+                           (default: none, and auto is none)
+  -U, --udp-ns SPEC        the same for UDP
 `
 
 // pestoHelp is the same for pesto.

@@ -121,7 +121,8 @@ type options struct {
 	NoTCP, NoUDP, NoICMP                 bool
 	NoDHCPv4, NoDHCPv6, NoAdvertisements bool
 
-	TCP, UDP ports
+	// TCP and UDP lead into the sandbox, TCPOut and UDPOut out of it.
+	TCP, UDP, TCPOut, UDPOut ports
 }
 
 // familyOptions are those that hold for IPv4 or for IPv6.
@@ -187,28 +188,16 @@ func (o *options) take(name, value string) error {
 		return o.TCP.add(value)
 	case "udp-ports":
 		return o.UDP.add(value)
-	case "tcp-ns", "udp-ns":
-		return refuseOutward(name, value)
+	case "tcp-ns":
+		return o.TCPOut.addOutward(name, value)
+	case "udp-ns":
+		return o.UDPOut.addOutward(name, value)
 	case "address", "gateway", "netmask", "outbound", "outbound-if4", "outbound-if6", "map-host-loopback", "map-guest-addr":
 		return o.takeAddressing(name, value)
 	case "dns", "dns-forward", "dns-host", "search", "hostname", "fqdn":
 		return o.takeNames(name, value)
 	}
 	return o.takeRest(name, value)
-}
-
-// refuseOutward takes the modes of -T and -U, which leave it to us what leads
-// out: nothing does. Ports that somebody relies on are refused.
-func refuseOutward(name, value string) error {
-	var p ports
-	if err := p.add(value); err != nil {
-		return err
-	}
-	if len(p.Forwards) > 0 {
-		return fmt.Errorf("--%s %s: there are no ports that lead out of the namespace: from inside, the host's loopback is the gateway's address, or that of --map-host-loopback",
-			name, console.Shown(value))
-	}
-	return nil
 }
 
 // takeSwitch applies an option without a value, if it is one.
@@ -337,7 +326,7 @@ func (o *options) finish() error {
 		return refusef("Invalid address: %s is the broadcast address with netmask /%d", o.V4.Address, o.V4.Bits)
 	}
 	// Without a word all that listens in the sandbox is published.
-	if err := errors.Join(o.TCP.settle(), o.UDP.settle()); err != nil {
+	if err := errors.Join(o.TCP.settle(), o.UDP.settle(), o.TCPOut.settleOutward(), o.UDPOut.settleOutward()); err != nil {
 		return err
 	}
 	if o.NoTCP {

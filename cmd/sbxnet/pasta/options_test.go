@@ -179,8 +179,9 @@ func TestRefusedOptions(t *testing.T) {
 		{"0", "Invalid PID: 0", false},
 		{"-t 80 -t 80:81", "Invalid port specifier", false},
 		{"-T nonsense", "Invalid port specifier nonsense", false},
-		{"-T 5432", "--tcp-ns 5432: there are no ports that lead out", false},
-		{"-U auto -U 53", "--udp-ns 53: there are no ports that lead out", false},
+		{"-T all", "--tcp-ns all: name the ports", false},
+		{"-T 1-1025", "more than the 1024", false},
+		{"-U 53:54 -U 53:55", "Invalid port specifier", false},
 	} {
 		_, err := parse(strings.Fields(c.args))
 		form := usageError{}
@@ -209,6 +210,32 @@ func TestPortDefaults(t *testing.T) {
 	}
 }
 
+// Nothing leads out but what is named, whatever the original's defaults are.
+func TestOutwardPortsAreNamed(t *testing.T) {
+	for args, want := range map[string]string{
+		"1":                              "",
+		"-T auto -U auto 1":              "",
+		"-T none -U none 1":              "",
+		"-T 5432 1":                      "127.0.0.1:5432>5432 [::1]:5432>5432",
+		"-T 80:8080 -T auto 1":           "",
+		"-T auto -T 80:8080 1":           "127.0.0.1:80>8080 [::1]:80>8080",
+		"-U 127.0.0.2/53-54:9053 1":      "127.0.0.2:53>9053 127.0.0.2:54>9054",
+		"-T 127.0.0.1/80:192.0.2.9/81 1": "127.0.0.1:80>192.0.2.9:81",
+	} {
+		var got []string
+		for _, p := range mustParse(t, args).outlets(true) {
+			to := strconv.Itoa(int(p.bound.Port))
+			if p.bound.Child.IsValid() {
+				to = p.bound.Child.String() + ":" + to
+			}
+			got = append(got, p.socket.Addr.String()+">"+to)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+}
+
 // Each option of the set is in the help, and has an effect or is said to have
 // none.
 func TestHelpNamesEveryOption(t *testing.T) {
@@ -233,12 +260,12 @@ var values = map[string]string{
 	"address": "10.0.0.5", "netmask": "20", "mac-addr": "02:00:00:00:00:01", "ns-mac-addr": "02:00:00:00:00:01", "gateway": "10.0.0.1", "interface": "e0",
 	"outbound": "10.0.0.9", "outbound-if4": "e0", "outbound-if6": "e0", "dns": "10.0.0.3", "dns-forward": "10.0.0.4", "dns-host": "10.0.0.6", "search": "example.org",
 	"hostname": "box", "fqdn": "box.example.org", "map-host-loopback": "10.0.0.7", "map-guest-addr": "10.0.0.8", "tcp-ports": "80", "udp-ports": "80",
-	"tcp-ns": "none", "udp-ns": "none", "conf-path": "/tmp/c", "userns": "/proc/1/ns/user", "netns": "/tmp/n",
+	"tcp-ns": "80", "udp-ns": "80", "conf-path": "/tmp/c", "userns": "/proc/1/ns/user", "netns": "/tmp/n",
 }
 
 // withoutEffect are those that the help calls accepted.
 var withoutEffect = []string{
-	"stderr", "runas", "mac-addr", "netns-only", "no-copy-routes", "no-copy-addrs", "no-splice", "splice-only", "freebind", "host-lo-to-ns-lo", "tcp-ns", "udp-ns",
+	"stderr", "runas", "mac-addr", "netns-only", "no-copy-routes", "no-copy-addrs", "no-splice", "splice-only", "freebind", "host-lo-to-ns-lo",
 	"no-dhcp-dns", "no-dhcp-search", // the defaults
 }
 

@@ -27,7 +27,8 @@ type session struct {
 	wildcards []netip.Addr
 	bound     []spec.Bound // until network has them
 	network   *network.Network
-	// attachment or sandbox, as the namespaces are somebody else's or ours.
+	// attachment where the namespaces are somebody else's, sandbox where they are
+	// ours, and both if that has ports that lead out.
 	attachment *userns.Attachment
 	sandbox    *userns.Sandbox
 	// undo closes, last first, what was opened.
@@ -58,11 +59,7 @@ func open(o *options, log *slog.Logger) (_ *session, err error) {
 			s.close()
 		}
 	}()
-	steps := []func() error{s.choose, s.bind, s.startSandbox, s.connect, s.follow, s.listen, s.writePID}
-	if o.attaches() {
-		steps[2] = s.attach
-	}
-	for _, step := range steps {
+	for _, step := range []func() error{s.choose, s.bind, s.enter, s.connect, s.openOutlets, s.follow, s.listen, s.writePID} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -109,11 +106,30 @@ func (s *session) bind() (err error) {
 	return err
 }
 
-// attach makes the link in the namespace of the options.
-func (s *session) attach() error {
+// enter makes a link in the namespace of the options, or in one of our own.
+func (s *session) enter() error {
+	o := s.options
+	if o.attaches() {
+		return s.attach(o.PID)
+	}
+	// The first process of a sandbox makes its link, but no other sockets: for
+	// these somebody attaches.
+	mode := userns.NetworkSandbox
+	if o.leadsOut() {
+		mode = userns.NetworkNone
+	}
+	err := s.startSandbox(mode)
+	if err == nil && o.leadsOut() {
+		err = s.attach(s.sandbox.PID())
+	}
+	return err
+}
+
+// attach makes the link in a namespace that is there.
+func (s *session) attach(pid int) error {
 	o := s.options
 	c := userns.AttachConfig{
-		PID: o.PID, NetNS: o.NetNS, UserNS: o.UserNS,
+		PID: pid, NetNS: o.NetNS, UserNS: o.UserNS,
 		Link: s.plan.link(), Configure: o.Configure, Log: s.log,
 	}
 	if o.Configure {
@@ -129,11 +145,11 @@ func (s *session) attach() error {
 }
 
 // startSandbox makes namespaces, with the command waiting in them.
-func (s *session) startSandbox() error {
+func (s *session) startSandbox(mode userns.Mode) error {
 	o := s.options
 	c := userns.Config{
 		Command: o.Command, Hostname: o.Hostname, Link: s.plan.link(), Log: s.log,
-		Network: userns.NetworkSandbox, PIDNamespace: true, UTSNamespace: true, IPCNamespace: true, NetRaw: true,
+		Network: mode, PIDNamespace: true, UTSNamespace: true, IPCNamespace: true, NetRaw: true,
 	}
 	if o.Configure {
 		c.Addresses, c.Gateways = s.plan.inside()
@@ -169,7 +185,7 @@ func (s *session) connect() error {
 
 // pid is a process in the namespace.
 func (s *session) pid() int {
-	if s.attachment == nil {
+	if s.sandbox != nil {
 		return s.sandbox.PID()
 	}
 	if pid := s.attachment.PID(); pid != 0 {
