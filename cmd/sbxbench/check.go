@@ -26,8 +26,8 @@ const (
 	byValue comparison = "value"
 )
 
-// baseline is the table that is checked in, a whole run's --json on a 2-core
-// machine with cubic. After a change for the better, and only then, it is made
+// baseline is the table that is checked in, the --json of a run on an otherwise
+// idle 2-core machine with cubic. After a change for the better, and only then, it is made
 // anew: sbxbench --json >cmd/sbxbench/baseline.json
 //
 //go:embed baseline.json

@@ -109,6 +109,16 @@ func TestEarlierReportsAreReadFromFiles(t *testing.T) {
 	}
 }
 
+func TestTheCheckedInTableCanBeComparedWith(t *testing.T) {
+	earlier, err := earlierReport("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := earlier.check(earlier); v.Compared < 20 || len(v.Worse) != 0 || v.Note != "" {
+		t.Errorf("compared with itself: %+v", v)
+	}
+}
+
 func TestGoalsMissedAreNamed(t *testing.T) {
 	r := sample()
 	if lines, taken := r.missed(); len(lines) != 0 || taken != 3 {

@@ -179,7 +179,14 @@ func roundTrips(o order) (outcome, error) {
 		return outcome{}, err
 	}
 	defer c.Close()
-	return bounce(c, []byte{0}, o.Duration)
+	var r outcome
+	err = onCore(true, func() error {
+		return block(c, func(b blockingConn) (err error) {
+			r, err = bounce(b, []byte{0}, o.Duration)
+			return err
+		})
+	})
+	return r, err
 }
 
 func datagramRoundTrips(o order) (outcome, error) {
@@ -191,7 +198,12 @@ func datagramRoundTrips(o order) (outcome, error) {
 	return bounce(c, []byte{datagramEcho}, o.Duration)
 }
 
-func bounce(c net.Conn, b []byte, d time.Duration) (outcome, error) {
+type bouncer interface {
+	io.ReadWriter
+	SetDeadline(time.Time) error
+}
+
+func bounce(c bouncer, b []byte, d time.Duration) (outcome, error) {
 	c.SetDeadline(time.Now().Add(d + patience))
 	var took []time.Duration
 	began := time.Now()

@@ -53,9 +53,9 @@ func rate(name string) []figure {
 
 // latency is the median and the tail. The tail is as much the machine's as the
 // network's, and swings: it is shown, not compared.
-func latency(name string) []figure {
+func latency(name string, compare comparison) []figure {
 	return []figure{
-		{name: name + " p50", unit: "µs", less: true, compare: byRatio, value: p50},
+		{name: name + " p50", unit: "µs", less: true, compare: compare, value: p50},
 		{name: name + " p99", unit: "µs", less: true, compare: never, value: p99},
 	}
 }
@@ -78,11 +78,11 @@ func measurements() []measurement {
 	return append(all,
 		measurement{mtu: ordinaryMTU, quick: true, published: true, order: order{Load: "up", Streams: 1}, figures: speed("published, inwards")},
 		measurement{mtu: ordinaryMTU, quick: true, published: true, order: order{Load: "down", Streams: 1}, figures: speed("published, outwards")},
-		measurement{mtu: ordinaryMTU, quick: true, order: order{Load: "rtt"}, figures: latency("round trip")},
+		measurement{mtu: ordinaryMTU, quick: true, order: order{Load: "rtt"}, figures: latency("round trip", byRatio)},
 		measurement{mtu: ordinaryMTU, quick: true, order: order{Load: "requests"}, figures: rate("connect+request+close")},
 		measurement{mtu: ordinaryMTU, order: order{Load: "udp", Size: 64}, figures: rate("UDP 64 B received")},
 		measurement{mtu: ordinaryMTU, quick: true, variants: true, order: order{Load: "udp", Size: 1400}, figures: rate("UDP 1400 B received")},
-		measurement{mtu: ordinaryMTU, order: order{Load: "udp-rtt"}, figures: latency("UDP round trip")},
+		measurement{mtu: ordinaryMTU, order: order{Load: "udp-rtt"}, figures: latency("UDP round trip", never)},
 	)
 }
 

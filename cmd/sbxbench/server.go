@@ -86,21 +86,27 @@ func (s *server) answer(c *net.TCPConn) {
 	case opDownload:
 		send(c, buffer, time.Duration(parameter))
 	case opEcho:
-		for {
-			n, err := c.Read(buffer)
-			if err != nil {
-				return
-			}
-			if _, err := c.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
+		onCore(false, func() error {
+			return block(c, func(b blockingConn) error { return echo(b, buffer) })
+		})
 	case opRequest:
 		c.Write(buffer[:1])
 	case opCount:
 		c.Write(binary.BigEndian.AppendUint64(nil, s.datagrams.Swap(0)))
 	case opHold:
 		c.Read(buffer)
+	}
+}
+
+func echo(c io.ReadWriter, buffer []byte) error {
+	for {
+		n, err := c.Read(buffer)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Write(buffer[:n]); err != nil {
+			return err
+		}
 	}
 }
 
