@@ -28,6 +28,8 @@ type podman struct {
 	// dir is the user's: home, runtime directory, image and tools.
 	dir  string
 	user podmanUser
+	// path is looked into for programs first.
+	path string
 }
 
 // podmanUser is whom containers belong to: the caller, or where that is root,
@@ -53,7 +55,7 @@ func newPodman(t *testing.T) *podman {
 	need(t, "podman", "runc", "newuidmap", "newgidmap", "busybox")
 	needTAP(t)
 	sceneOf(t) // ends after what follows
-	p := &podman{t: t, user: findPodmanUser(t)}
+	p := &podman{t: t, user: findPodmanUser(t), path: "/usr/local/bin"}
 	// Podman puts a socket with a long name below; a socket's path may have 107
 	// bytes.
 	dir, err := os.MkdirTemp("/tmp", "sbxp")
@@ -180,7 +182,7 @@ func (p *podman) command(args ...string) *exec.Cmd {
 	cmd.Dir = p.home()
 	cmd.Env = []string{
 		"HOME=" + p.home(), "XDG_RUNTIME_DIR=" + p.runtime(), "USER=" + p.user.name, "LOGNAME=" + p.user.name,
-		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "TMPDIR=/tmp", sceneOf(p.t).marker(), "GORACE=atexit_sleep_ms=0",
+		"PATH=" + p.path + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "TMPDIR=/tmp", sceneOf(p.t).marker(), "GORACE=atexit_sleep_ms=0",
 	}
 	if os.Getuid() != p.user.uid {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.user.uid), Gid: uint32(p.user.gid)}}
