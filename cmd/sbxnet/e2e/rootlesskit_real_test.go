@@ -47,11 +47,16 @@ func (k *kit) pid() string {
 // inside runs a script in the namespaces, as RootlessKit's manual says.
 func (k *kit) inside(script string) string {
 	k.rootless.t.Helper()
+	return k.ok("nsenter", append(k.entering(), "sh", "-c", script)...)
+}
+
+// entering are the flags of nsenter that lead into the namespaces.
+func (k *kit) entering() []string {
 	network := "--net"
 	if k.detached {
 		network = "--net=/proc/" + k.pid() + "/root" + k.state + "/netns"
 	}
-	return k.ok("nsenter", "--user", "--preserve-credentials", "--mount", network, "--target", k.pid(), "sh", "-c", script)
+	return []string{"--user", "--preserve-credentials", "--mount", network, "--target", k.pid()}
 }
 
 // stop ends the command and waits until all is gone.
