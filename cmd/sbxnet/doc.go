@@ -13,6 +13,10 @@
 //	etc.go           the sandbox's resolv.conf and hosts
 //	run.go           publish, start, execute, wait; close in the opposite order
 //
+// attach*.go give a namespace of others the same network. control.go, list.go,
+// port.go and stats.go speak to sandboxes that run, over the API that package
+// state has on their sockets; compat.go and completion.go set up what is around.
+//
 // Package network is the stack on the sandbox's link, whichever command opened
 // it. Called by the name of a tool that it stands in for, sbxnet is that tool:
 // main.go hands the command line to the package of that name.

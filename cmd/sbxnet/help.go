@@ -10,14 +10,25 @@ import (
 const appHelp = `sbxnet gives a command its own network, without privilege.
 
   sbxnet run [flags] [--] [CMD [ARG...]]   run CMD (default: $SHELL) in a sandbox
-  sbxnet demo                              see one at work in a browser
+  sbxnet attach [flags] PID|PATH           give a network namespace that exists the same network
+
+  sbxnet ls                                your sandboxes that run
+  sbxnet port add|rm|ls NAME [SPEC...]     change the ports that lead into one
+  sbxnet exec NAME [--] [CMD [ARG...]]     run CMD in one
+  sbxnet inspect NAME                      what one is, as JSON
+  sbxnet stats NAME                        what one's network has carried
+  sbxnet stop NAME...                      end them
+
+  sbxnet compat install|status|remove DIR  stand in for slirp4netns, pasta and rootlesskit
+  sbxnet completion bash|zsh|fish          what the shell needs to complete all this
+  sbxnet demo                              see a sandbox at work in a browser
   sbxnet doctor                            what this machine allows, and how to mend it
   sbxnet version                           which sbxnet this is
 
   sbxnet run -p 8080:80 -- ./server        localhost:8080 is the sandbox's port 80
   sbxnet run --network none -- make test   no network at all
 
-"sbxnet run --help" lists the flags.
+"sbxnet COMMAND --help" says more, and lists the flags.
 `
 
 const runHelpHead = `sbxnet run [flags] [--] [CMD [ARG...]] runs CMD (default: $SHELL) with a network of its own.
@@ -38,10 +49,15 @@ The exit status is CMD's, 128+n for signal n, 125 if sbxnet itself fails,
 // runHelp is the help text of run, with the flags in the groups that
 // runFlags has them in.
 func runHelp() string {
+	return groupedHelp(runHelpHead, runFlags())
+}
+
+// groupedHelp is head, and flags under the names of their groups.
+func groupedHelp(head string, flags []cli.Flag) string {
 	var b strings.Builder
-	b.WriteString(runHelpHead)
+	b.WriteString(head)
 	group := ""
-	for _, f := range runFlags() {
+	for _, f := range flags {
 		if g := f.(cli.CategorizableFlag).GetCategory(); g != group {
 			group = g
 			fmt.Fprintf(&b, "\n%s\n", group)

@@ -38,7 +38,7 @@ func main() {
 		os.Exit(as(os.Args))
 	}
 	p := &program{stdout: os.Stdout, stderr: os.Stderr}
-	p.run, p.doctor, p.demo = p.runSandbox, p.runDoctor, p.runDemo
+	p.run, p.attach, p.doctor, p.demo = p.runSandbox, p.runAttach, p.runDoctor, p.runDemo
 	os.Exit(p.main(os.Args))
 }
 
@@ -47,6 +47,7 @@ func main() {
 type program struct {
 	stdout, stderr io.Writer
 	run            func(*settings) error
+	attach         func(*attachSettings) error
 	doctor, demo   func() error
 }
 
@@ -71,7 +72,7 @@ func (p *program) app() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {}, // main does
 		OnUsageError:              refuseFlag,
 		Action:                    unknownCommand,
-		Commands: []*cli.Command{
+		Commands: append(p.controlCommands(), []*cli.Command{
 			{
 				Name: "run", Flags: runFlags(), CustomHelpTemplate: runHelp(),
 				HideHelpCommand: true, OnUsageError: refuseFlag,
@@ -83,6 +84,20 @@ func (p *program) app() *cli.App {
 					return p.run(s)
 				},
 			},
+			{
+				Name: "attach", Flags: attachFlags(), CustomHelpTemplate: groupedHelp(attachHelpHead, attachFlags()),
+				HideHelpCommand: true, OnUsageError: refuseFlag,
+				Action: func(c *cli.Context) error {
+					s, err := readAttachSettings(c)
+					if err != nil {
+						return err
+					}
+					return p.attach(s)
+				},
+			},
+			p.command("compat", compatHelp, nil, p.compat),
+			p.command("completion", completionHelp, nil, p.completion),
+			{Name: completeCommand, Hidden: true, HideHelpCommand: true, OnUsageError: refuseFlag, Action: p.complete},
 			p.plain("demo", "sbxnet demo starts a web server in a sandbox, prints its address, and shows what it sees.\nCtrl-C ends it.\n",
 				func() error { return p.demo() }),
 			p.plain("doctor", "sbxnet doctor prints a line for each thing that sbxnet needs or likes of this machine:\nok, degraded or missing, and the command that mends it. It exits with 1 if run cannot work.\n",
@@ -91,7 +106,7 @@ func (p *program) app() *cli.App {
 				func() error { _, err := fmt.Fprintln(p.stdout, "sbxnet", versionString()); return err }),
 			p.plain(demoServerCommand, "", serveDemo),
 			p.plain(doctorProbeCommand, "", probe),
-		},
+		}...),
 	}
 }
 
@@ -113,7 +128,7 @@ func unknownCommand(c *cli.Context) error {
 	if !c.Args().Present() {
 		return cli.ShowAppHelp(c)
 	}
-	return usagef("%s: no such command; use run, demo, doctor or version (sbxnet run -- %[1]s runs it in a sandbox)", shown(c.Args().First()))
+	return usagef("%s: no such command; sbxnet --help lists them (sbxnet run -- %[1]s runs it in a sandbox)", shown(c.Args().First()))
 }
 
 // The flag package reports what it cannot parse in sentences of its own.
@@ -128,7 +143,11 @@ var (
 func refuseFlag(c *cli.Context, err error, _ bool) error {
 	text := err.Error()
 	if m := unknownFlag.FindStringSubmatch(text); m != nil {
-		return usagef("%s: no such flag%s; see sbxnet %s--help, and write -- before CMD", shown(dashes(m[1])), nearest(c, m[1]), helpPrefix(c))
+		hint := ""
+		if helpPrefix(c) == "run " {
+			hint = ", and write -- before CMD"
+		}
+		return usagef("%s: no such flag%s; see sbxnet %s--help%s", shown(dashes(m[1])), nearest(c, m[1]), helpPrefix(c), hint)
 	}
 	if m := missingValue.FindStringSubmatch(text); m != nil {
 		return usagef("%s: no value after it; see sbxnet %s--help", dashes(m[1]), helpPrefix(c))

@@ -26,6 +26,8 @@ type typed struct {
 	stdout, stderr string
 	// settings that run was called with; nil if it was not.
 	settings *settings
+	// attach is what attach was called with.
+	attach *attachSettings
 }
 
 // typeIn reads a command line. The program's commands only note that they were
@@ -36,6 +38,7 @@ func typeIn(t *testing.T, args ...string) typed {
 	var stdout, stderr bytes.Buffer
 	p := &program{stdout: &stdout, stderr: &stderr}
 	p.run = func(s *settings) error { got.settings = s; return nil }
+	p.attach = func(s *attachSettings) error { got.attach = s; return nil }
 	p.doctor = func() error { stdout.WriteString("doctor called"); return nil }
 	p.demo = func() error { stdout.WriteString("demo called"); return nil }
 	got.status = p.main(append([]string{"sbxnet"}, args...))

@@ -110,17 +110,22 @@ func (r *running) close() {
 	r.undo = nil
 }
 
-func (r *running) chooseAddresses() error {
+func (r *running) chooseAddresses() (err error) {
 	s := r.settings
 	if s.Network != userns.NetworkSandbox {
 		return nil
 	}
+	r.plan, err = planFor(s, r.log)
+	return err
+}
+
+// planFor chooses addresses out of the way of the host's routes.
+func planFor(s *settings, log *slog.Logger) (network.Plan, error) {
 	host, err := network.HostPrefixes()
 	if err != nil {
-		r.log.Warn("cannot tell whether the sandbox's addresses collide with the host's: " + err.Error())
+		log.Warn("cannot tell whether the sandbox's addresses collide with the host's: " + err.Error())
 	}
-	r.plan, err = network.PlanAddresses(network.PlanRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
-	return err
+	return network.PlanAddresses(network.PlanRequest{CIDR4: s.CIDR4, CIDR6: s.CIDR6, IPv6: s.IPv6}, host)
 }
 
 func (r *running) publish() error {

@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 
 	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/cmd/sbxnet/state"
+	"sbxnet/portfwd"
 	"sbxnet/userns"
 )
 
@@ -27,8 +26,8 @@ func checkName(name string) error {
 }
 
 // takeName makes the state directory. A sandbox that nobody gave a name can do
-// without one, where there is no place for it; but not where somebody else has
-// made it, or could.
+// without one, where there is no place for it (withoutName); but not where
+// somebody else has made it, or could.
 func takeName(name, command string) (*state.Dir, error) {
 	if name == "" {
 		return state.CreateNamedFor(command)
@@ -46,17 +45,21 @@ func takeName(name, command string) (*state.Dir, error) {
 
 func (r *running) takeName() error {
 	dir, err := takeName(r.settings.Name, r.settings.commandName())
+	if dir, err = withoutName(dir, err, r.settings.Name, r.log); dir != nil {
+		r.state = dir
+		r.onClose(dir.Close)
+	}
+	return err
+}
+
+// withoutName lets a sandbox that nobody gave a name do without one.
+func withoutName(dir *state.Dir, err error, name string, log *slog.Logger) (*state.Dir, error) {
 	var untrusted *state.UntrustedError
-	if err != nil && r.settings.Name == "" && !errors.As(err, &untrusted) {
-		r.log.Warn("this sandbox has no name and no API: " + err.Error())
-		return nil
+	if err != nil && name == "" && !errors.As(err, &untrusted) {
+		log.Warn("this sandbox has no name and no API: " + err.Error())
+		return nil, nil
 	}
-	if err != nil {
-		return err
-	}
-	r.state = dir
-	r.onClose(dir.Close)
-	return nil
+	return dir, err
 }
 
 // commandName is what a sandbox without a name is called after.
@@ -70,8 +73,7 @@ func (s *settings) commandName() string {
 	return s.Command[0]
 }
 
-// environment is the command's: the caller's, and what tells RootlessKit's
-// clients where the API is and who is outside.
+// environment is the command's.
 func (r *running) environment() []string {
 	env := r.settings.Env
 	if r.state == nil {
@@ -80,13 +82,7 @@ func (r *running) environment() []string {
 	if env == nil {
 		env = os.Environ()
 	}
-	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { // those of a sandbox that we are in
-		return strings.HasPrefix(v, "ROOTLESSKIT_")
-	})
-	return append(env,
-		"ROOTLESSKIT_STATE_DIR="+r.state.Path,
-		"ROOTLESSKIT_PARENT_EUID="+strconv.Itoa(os.Geteuid()),
-		"ROOTLESSKIT_PARENT_EGID="+strconv.Itoa(os.Getegid()))
+	return stateEnvironment(env, r.state.Path)
 }
 
 // ports are the ones that lead in, or the reason why none can.
@@ -109,6 +105,7 @@ func (r *running) serve() error {
 		Network:    api.NetworkDriverInfo{Driver: string(r.settings.Network)},
 		PortDriver: state.PortInfo(ports), Ports: ports, Addresses: r.addresses(),
 		Inspect: func() any { return r.inspect() },
+		Stats:   func() any { return statsOf(portfwd.Stats{}) }, // without a network nothing moves
 		Stop:    r.stop,
 	}
 	if r.network != nil {

@@ -89,6 +89,11 @@ func (s *settings) readNetwork(c *cli.Context) (err error) {
 			return err
 		}
 	}
+	return s.readPublished(c)
+}
+
+// readPublished reads what is said of ports and names.
+func (s *settings) readPublished(c *cli.Context) (err error) {
 	if s.Publish, err = spec.ParseAll(c.StringSlice("publish")); err != nil {
 		return usagef("%w", err)
 	}

@@ -136,6 +136,9 @@ func (c *Client) Close() {
 	c.http.CloseIdleConnections()
 }
 
+// SetPatience bounds how long each request may take.
+func (c *Client) SetPatience(d time.Duration) { c.http.Timeout = d }
+
 // ChildPID is the sandbox's first process.
 func (c *Client) ChildPID() (int, error) {
 	text, err := os.ReadFile(filepath.Join(c.Path, fileChildPID))
@@ -222,7 +225,7 @@ func (c *Client) do(method, route string, in, out any) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("no answer within %v; pid %d may be stopped", answerTime, c.PID)
+			return fmt.Errorf("no answer within %v; pid %d may be stopped", c.http.Timeout, c.PID)
 		}
 		return fmt.Errorf("ask the sandbox: %w", errors.Unwrap(err))
 	}

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"sbxnet/cmd/sbxnet/network"
@@ -39,6 +41,15 @@ type Listening struct {
 	// Port in the sandbox, at Child if that is not empty.
 	Port  uint16 `json:"port"`
 	Child string `json:"child,omitempty"`
+}
+
+// String is the socket and where it leads: 127.0.0.1:8080->80/tcp.
+func (l Listening) String() string {
+	to := strconv.Itoa(int(l.Port))
+	if l.Child != "" {
+		to = net.JoinHostPort(l.Child, to)
+	}
+	return l.Host + "->" + to + "/" + l.Protocol
 }
 
 // PortOf describes an entry to the API's clients.
