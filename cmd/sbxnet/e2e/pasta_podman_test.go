@@ -130,7 +130,11 @@ func TestCompatPastaRestartGetsItsPort(t *testing.T) {
 	need(t, "nsenter")
 	routeToWorld(t)
 	port := freePort(t)
-	for i := range 25 {
+	rounds := 100
+	if raceEnabled {
+		rounds = 20 // each start takes five times as long
+	}
+	for i := range rounds {
 		n := newNetNSFile(t)
 		out, status := callPasta(t, "pasta", podmansPasta(n.path, "-t", fmt.Sprintf("%d-%d:80-80", port, port))...)
 		if out != "" || status != 0 {
