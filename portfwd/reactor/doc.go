@@ -20,6 +20,7 @@
 // The loop sleeps in epoll_pwait. A deadline is a timerfd in the same set, which
 // is set anew only for an earlier one: a deadline that has moved away costs one
 // wake-up when the old one comes, and nothing in the waits until then. Without a
-// deadline the loop never wakes by itself. Waiting enters the kernel the way that
+// deadline the loop never wakes by itself. While events follow each other within
+// microseconds it looks for the next one a while before it sleeps. Waiting enters the kernel the way that
 // tells the Go scheduler; a poll that cannot block does not.
 package reactor

@@ -61,6 +61,7 @@ type Loop struct {
 	events [eventsPerWait]unix.EpollEvent
 	ready  int
 	alarm  alarm
+	linger lingerer
 
 	mu     sync.Mutex
 	posted []func()
@@ -86,7 +87,7 @@ func New(epoch time.Time) (*Loop, error) {
 		unix.Close(wakefd)
 		return nil, err
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, epoch: epoch, alarm: alarm}
+	l := &Loop{epfd: epfd, wakefd: wakefd, epoch: epoch, alarm: alarm, linger: newLingerer()}
 	_, err = l.Add(wakefd, Level, wakeup{l})
 	if err == nil {
 		_, err = l.Add(alarm.fd, Level|unix.EPOLLET, &l.alarm)
@@ -164,7 +165,7 @@ func (l *Loop) Dispatch() {
 
 func (l *Loop) wait(deadline timer.Instant) (int, unix.Errno) {
 	if deadline == timer.Never {
-		return l.block()
+		return l.await()
 	}
 	if deadline <= l.now { // no need to look at the clock to know
 		return l.poll()
@@ -176,7 +177,7 @@ func (l *Loop) wait(deadline timer.Instant) (int, unix.Errno) {
 	if errno := l.alarm.setFor(deadline, now, int64(deadline-now)); errno != 0 {
 		return 0, errno
 	}
-	return l.block()
+	return l.await()
 }
 
 // poll looks without waiting, and without a word to the Go scheduler.
