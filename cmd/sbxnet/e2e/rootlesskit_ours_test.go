@@ -174,3 +174,19 @@ func TestCompatRootlesskitTakenPort(t *testing.T) {
 		t.Errorf("status %d: %q %q", res.status, res.stdout, res.stderr)
 	}
 }
+
+func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
+	r := newRootless(t)
+	k := r.startKit("rootlesskit", "--net=pasta", "--disable-host-loopback", "--port-driver=implicit")
+	port := steadyPort(t)
+	server := r.start("nsenter", append(k.entering(), "whoami", fmt.Sprint(port), fmt.Sprint(port))...)
+	for _, network := range []string{"tcp", "udp"} {
+		if seen := r.seenAs(network, on(hostAddr(t), port)); seen != hostAddr(t) {
+			t.Errorf("%s: the server sees %s, want the client's own %s", network, seen, hostAddr(t))
+		}
+	}
+	server.cmd.Process.Signal(syscall.SIGTERM)
+	server.wait(10 * time.Second)
+	r.silent(port)
+	k.stop()
+}

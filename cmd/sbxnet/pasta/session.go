@@ -204,10 +204,8 @@ func (s *session) follow() error {
 	if !f.needed() {
 		return nil
 	}
-	f.look(time.Now())
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { f.run(stop); close(stopped) }()
-	s.onClose(func() error { close(stop); <-stopped; return nil })
+	stop := f.start()
+	s.onClose(func() error { stop(); return nil })
 	return nil
 }
 

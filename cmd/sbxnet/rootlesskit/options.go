@@ -242,6 +242,9 @@ func (o *options) readPorts(c *cli.Context) error {
 	if o.PortDriver == driverImplicit && o.Net != "pasta" {
 		return errors.New(`port driver "implicit" requires --net=pasta`)
 	}
+	if o.PortDriver == driverImplicit && o.DetachNetNS {
+		return errors.New("--port-driver=implicit: no process is in a detached network namespace from the start; use --port-driver=builtin")
+	}
 	if o.PortDriver == "pasta" {
 		return errors.New(`unknown port driver "pasta": did you mean "pesto"?`)
 	}

@@ -104,6 +104,7 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--detach-netns", "true"}, "no network namespace with --net=host"},
 		{[]string{"--port-driver=builtin", "true"}, "no port can lead into --net=host"},
 		{[]string{"--net=slirp4netns", "--port-driver=implicit", "true"}, `"implicit" requires --net=pasta`},
+		{[]string{"--net=pasta", "--port-driver=implicit", "--detach-netns", "true"}, "use --port-driver=builtin"},
 		{[]string{"--net=pasta", "--port-driver=pasta", "true"}, `did you mean "pesto"?`},
 		{[]string{"--net=slirp4netns", "-p", "127.0.0.1:80:80/tcp", "true"}, `port driver "none" does not support publishing ports`},
 		{[]string{"--net=pasta", "--port-driver=builtin", "-p", "80", "true"}, "missing proto"},

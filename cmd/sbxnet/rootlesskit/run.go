@@ -16,6 +16,7 @@ import (
 
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/cmd/sbxnet/pasta"
 	"sbxnet/cmd/sbxnet/state"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -181,12 +182,23 @@ func (r *running) serve() error {
 		return err
 	}
 	r.onClose(server.Close)
+	r.follow()
 	for _, p := range r.options.Publish {
 		if _, err := server.AddPort(p); err != nil {
 			return fmt.Errorf("failed to expose port %s:%d: %w", p.ParentIP, p.ParentPort, err)
 		}
 	}
 	return nil
+}
+
+// follow opens the host's ports for what listens in the sandbox, where that is
+// what --port-driver says.
+func (r *running) follow() {
+	if r.options.PortDriver != driverImplicit {
+		return
+	}
+	stop := pasta.Follow(r.network.Ports(), r.sandbox.PID, r.options.IPv6, r.log)
+	r.onClose(func() error { stop(); return nil })
 }
 
 // ports are those that lead into the sandbox, or the reason why none do.
