@@ -62,7 +62,7 @@ func parseCIDR(value string) (netip.Prefix, error) {
 	case p.Bits() < minBits || p.Bits() > maxBits:
 		return p, fmt.Errorf("--cidr %s: prefix length needs to be %d-%d", value, minBits, maxBits)
 	case p.Masked() != p:
-		return p, fmt.Errorf("--cidr %s: CIDR needs to be a network address like %s", value, p.Masked())
+		return p, fmt.Errorf("CIDR needs to be a network address like %s, not like %s", p.Masked(), p)
 	}
 	a := at(p, sandboxOffset)
 	if a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a.As4()[0] == 0 || a.As4()[0] >= 240 {

@@ -24,6 +24,8 @@ const (
 	// clientTime is how long a client has to send its request and to read the
 	// answer.
 	clientTime = 5 * time.Second
+	// garbageTime is how long a client that has said what is no JSON may go on.
+	garbageTime = 200 * time.Millisecond
 	// maxUnread bounds how much is read of what follows a request, so that its sender
 	// gets to see the answer.
 	maxUnread = 1 << 20
@@ -117,14 +119,22 @@ func (a *api) serveClient(c *net.UnixConn) {
 	io.CopyN(io.Discard, c, maxUnread)
 }
 
-// readRequest reads until one JSON value is complete or cannot become one, or
-// the client has nothing more to say. An error other than errTooLarge means
-// that the client has gone or is too slow.
-func readRequest(c io.Reader) ([]byte, error) {
+// readRequest reads until one JSON object is complete, the client has nothing
+// more to say, or there is too much. What is no JSON may become too much, so that
+// is read on, but not waited for long. Another error than errTooLarge means that
+// the client has gone or is too slow.
+func readRequest(c *net.UnixConn) ([]byte, error) {
 	var got bytes.Buffer
 	limited := &io.LimitedReader{R: c, N: maxRequest + 1}
 	var value json.RawMessage
 	err := json.NewDecoder(io.TeeReader(limited, &got)).Decode(&value)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		c.SetReadDeadline(time.Now().Add(garbageTime))
+		io.Copy(&got, limited)
+		c.SetReadDeadline(time.Now().Add(clientTime))
+		err = nil
+	}
 	var network net.Error
 	switch {
 	case limited.N == 0:

@@ -122,20 +122,21 @@ func TestCompatBadRequestsChangeNothing(t *testing.T) {
 	ports.Add(hostfwd{Proto: "tcp", HostPort: 8080})
 	before := fmt.Sprint(ports.all)
 	for request, desc := range map[string]string{
-		``:                           "cannot parse JSON",
-		`{bad`:                       "cannot parse JSON",
-		`{"execute":"list`:           "cannot parse JSON",
-		`[]`:                         "cannot parse JSON",
-		`"list_hostfwd"`:             "cannot parse JSON",
-		"\x00\xff":                   "cannot parse JSON",
-		strings.Repeat("[", 4e3):     "cannot parse JSON",
-		`{}`:                         "no execute found",
-		`null`:                       "no execute found",
-		`{"execute":17}`:             "no execute found",
-		`{"Execute":"list_hostfwd"}`: "no execute found",
-		`{"execute":"quit"}`:         "unknown execute",
+		``:                            "cannot parse JSON",
+		`{bad`:                        "cannot parse JSON",
+		`{"execute":"list`:            "cannot parse JSON",
+		`[]`:                          "cannot parse JSON",
+		`"list_hostfwd"`:              "cannot parse JSON",
+		strings.Repeat("\x00", 8<<10): "too large message",
+		"\x00\xff":                    "cannot parse JSON",
+		strings.Repeat("[", 4e3):      "cannot parse JSON",
+		`{}`:                          "no execute found",
+		`null`:                        "no execute found",
+		`{"execute":17}`:              "no execute found",
+		`{"Execute":"list_hostfwd"}`:  "no execute found",
+		`{"execute":"quit"}`:          "unknown execute",
 		`{"execute":"list_hostfwd","x":"` + big(4070) + `"}`: "too large message",
-		big(200 << 10):                                                           "cannot parse JSON",
+		big(200 << 10):                                                           "too large message",
 		`{"x":"` + big(200<<10):                                                  "too large message",
 		`{"execute":"add_hostfwd"}`:                                              "add_hostfwd: bad arguments.proto",
 		`{"execute":"add_hostfwd","arguments":[]}`:                               "add_hostfwd: bad arguments.proto",
@@ -176,6 +177,16 @@ func TestCompatBadRequestsChangeNothing(t *testing.T) {
 	}
 	if after := fmt.Sprint(ports.all); after != before {
 		t.Errorf("ports are %s, were %s", after, before)
+	}
+}
+
+// A client that sends no JSON is answered though it never says that this was all.
+func TestBadRequestWithoutHalfClose(t *testing.T) {
+	_, _, path := serveAPI(t, false)
+	for _, request := range []string{"badjson", "[]", `{"execute":}`} {
+		if got := ask(t, path, request, false); !strings.Contains(got, "cannot parse JSON") {
+			t.Errorf("%s: %s", request, got)
+		}
 	}
 }
 
