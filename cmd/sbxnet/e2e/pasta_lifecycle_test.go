@@ -51,6 +51,33 @@ func TestCompatPastaRunsACommand(t *testing.T) {
 	}
 }
 
+// Without --config-net the namespace configures itself, by what it is told: the
+// host's addresses, and the name server that pasta answers as.
+func TestCompatPastaTellsGuestsTheirAddresses(t *testing.T) {
+	if !inAWorld(t) {
+		return
+	}
+	need(t, "ip", "udhcpc")
+	routeToWorld(t)
+	script := filepath.Join(scratch(t), "lease")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho \"$1 $ip/$mask $router $dns $mtu\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	inside := "ip -o addr show dev foo0; ip link set foo0 up; udhcpc -i foo0 -n -q -f -s " + script + `
+		for i in $(seq 100); do ip -6 route | grep -q '^default' && break; sleep 0.1; done; ip -6 route; ip -o -6 addr show dev foo0 scope global`
+	p := startCommand(t, pastaCommand(t, "pasta", "-q", "-I", "foo0", "-m", "1400", "--dns-forward", "169.254.1.1", "--dhcp-dns", "-t", "none", "-u", "none", "sh", "-c", inside))
+	r := p.wait(30 * time.Second)
+	if !strings.Contains(r.stdout, "bound "+hostAddr4+"/24 "+remoteAddr4+" 169.254.1.1 1400\n") {
+		t.Errorf("by DHCP: %+v", r)
+	}
+	if !strings.Contains(r.stdout, "default via fe80::") || !strings.Contains(r.stdout, "inet6 2001:db8:") {
+		t.Errorf("by a router advertisement: %+v", r)
+	}
+	if strings.Contains(strings.SplitN(r.stdout, "bound", 2)[0], "inet") {
+		t.Errorf("the link has addresses before the guest asks: %s", r.stdout)
+	}
+}
+
 // A signal to pasta is one to the command, whose end is pasta's.
 func TestCompatPastaPassesSignalsOn(t *testing.T) {
 	needTAP(t)

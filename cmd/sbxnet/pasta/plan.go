@@ -192,7 +192,7 @@ func (p *plan) families() []network.Family {
 func (p *plan) link() tapdev.Options {
 	return tapdev.Options{
 		Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, Queues: 1, HardwareAddr: p.MAC,
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "none",
+		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 	}
 }
 
@@ -223,6 +223,7 @@ func (p *plan) network(o *options) network.Config {
 		Autoconf: portfwd.Autoconf{
 			NoDHCPv4: o.NoDHCPv4, NoDHCPv6: o.NoDHCPv6, NoAdvertisements: o.NoAdvertisements,
 			Hostname: o.Hostname, Domain: o.Domain,
+			FormAddresses: true, // as the original's prefix is autonomous
 		},
 	}
 	if o.DHCPSearch {

@@ -28,7 +28,7 @@ type session struct {
 	bound     []spec.Bound // until network has them
 	network   *network.Network
 	// attachment where the namespaces are somebody else's, sandbox where they are
-	// ours, and both if that has ports that lead out.
+	// ours, and both where the sandbox's first process does not do all.
 	attachment *userns.Attachment
 	sandbox    *userns.Sandbox
 	// undo closes, last first, what was opened.
@@ -112,17 +112,16 @@ func (s *session) enter() error {
 	if o.attaches() {
 		return s.attach(o.PID)
 	}
-	// The first process of a sandbox makes its link, but no other sockets: for
-	// these somebody attaches.
-	mode := userns.NetworkSandbox
-	if o.leadsOut() {
-		mode = userns.NetworkNone
+	// The first process of a sandbox makes and configures its link. For sockets
+	// inside, and for a link that is left to others to configure, somebody
+	// attaches.
+	if o.Configure && !o.leadsOut() {
+		return s.startSandbox(userns.NetworkSandbox)
 	}
-	err := s.startSandbox(mode)
-	if err == nil && o.leadsOut() {
-		err = s.attach(s.sandbox.PID())
+	if err := s.startSandbox(userns.NetworkNone); err != nil {
+		return err
 	}
-	return err
+	return s.attach(s.sandbox.PID())
 }
 
 // attach makes the link in a namespace that is there.
@@ -151,7 +150,7 @@ func (s *session) startSandbox(mode userns.Mode) error {
 		Command: o.Command, Hostname: o.Hostname, Link: s.plan.link(), Log: s.log,
 		Network: mode, PIDNamespace: true, UTSNamespace: true, IPCNamespace: true, NetRaw: true,
 	}
-	if o.Configure {
+	if mode == userns.NetworkSandbox {
 		c.Addresses, c.Gateways = s.plan.inside()
 	}
 	sb, err := userns.Start(c)

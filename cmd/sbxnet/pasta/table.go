@@ -105,7 +105,7 @@ func bindRules(o *options, wildcards []netip.Addr) ([]spec.Bound, error) {
 		if !all.ports.All {
 			continue
 		}
-		more, err := bindAll(all.protocol, all.ports, wildcards)
+		more, err := bindAll(all.protocol, all.ports.AllTo, all.ports.allPorts(ephemeralPorts()), wildcards)
 		if err != nil {
 			spec.CloseAll(bound)
 			return nil, err
@@ -115,20 +115,16 @@ func bindRules(o *options, wildcards []netip.Addr) ([]spec.Bound, error) {
 	return bound, nil
 }
 
-// bindAll opens every port that is free and ours to have, but for those that
-// programs get as clients. That some are not is what "all" is about.
-func bindAll(protocol spec.Protocol, p *ports, wildcards []netip.Addr) ([]spec.Bound, error) {
-	ephemeral := ephemeralPorts()
-	if room := descriptors(); room < len(wildcards)*(65535-int(ephemeral.Last-ephemeral.First)) {
-		return nil, fmt.Errorf("all %s ports are more than the %d files that may be open: raise the limit with ulimit -n, or name the ports", protocol, room)
+// bindAll opens those of the wanted ports that are free and ours to have, at
+// least one. That some are not is no failure of "all".
+func bindAll(protocol spec.Protocol, to netip.Addr, wanted []uint16, wildcards []netip.Addr) ([]spec.Bound, error) {
+	if room := descriptors(); room < len(wildcards)*len(wanted) {
+		return nil, fmt.Errorf("all %s ports are %d sockets, and only %d more files may be open: raise the limit with ulimit -n, or name the ports",
+			protocol, len(wildcards)*len(wanted), room)
 	}
 	var bound []spec.Bound
-	for port := uint16(1); port != 0; port++ {
-		named := slices.ContainsFunc(p.Forwards, func(f forward) bool { return f.contains(port) })
-		if named || ephemeral.contains(port) || p.excepts(port) {
-			continue
-		}
-		r := rule{protocol, forward{portRange: portRange{port, port}, To: p.AllTo, ToFirst: port}}
+	for _, port := range wanted {
+		r := rule{protocol, forward{portRange: portRange{port, port}, To: to, ToFirst: port}}
 		for _, s := range r.specs(wildcards) {
 			b, err := spec.Bind([]spec.Spec{s})
 			if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EACCES) {
@@ -145,6 +141,18 @@ func bindAll(protocol spec.Protocol, p *ports, wildcards []netip.Addr) ([]spec.B
 		return nil, refusef("Failed to bind any port for '%s all', exiting", map[spec.Protocol]string{spec.TCP: "-t", spec.UDP: "-u"}[protocol])
 	}
 	return bound, nil
+}
+
+// allPorts are what All stands for: not the ports that are led elsewhere, nor those
+// that programs get as clients.
+func (p *ports) allPorts(ephemeral portRange) []uint16 {
+	var all []uint16
+	for port := 1; port <= 65535; port++ {
+		if n := uint16(port); !p.names(n) && !p.excepts(n) && !ephemeral.contains(n) {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // descriptors are how many more files may be open, roughly.

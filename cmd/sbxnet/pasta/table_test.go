@@ -118,6 +118,39 @@ func TestNoAddressIsEveryAddress(t *testing.T) {
 	}
 }
 
+func TestAllPortsLeaveOutWhatIsNamedOrForClients(t *testing.T) {
+	o := mustParse(t, "-t all,~1-1000,~2000-65535 -t 1500-1990:500-990 1")
+	got := o.TCP.allPorts(portRange{1010, 1490})
+	if want := "[1001 1002 1003 1004 1005 1006 1007 1008 1009 1491 1492 1493 1494 1495 1496 1497 1498 1499 1991 1992 1993 1994 1995 1996 1997 1998 1999]"; fmt.Sprint(got) != want {
+		t.Errorf("%v", got)
+	}
+}
+
+// Of all ports, those that are taken are left out; with nothing left it is an
+// error.
+func TestAllPortsAreThoseThatAreFree(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, other := netip.MustParseAddrPort(l.Addr().String()).Port(), netip.MustParseAddrPort(free.Addr().String()).Port()
+	free.Close()
+	loopback := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	bound, err := bindAll(spec.TCP, netip.Addr{}, []uint16{taken, other}, loopback)
+	if err != nil || len(bound) != 1 || bound[0].Host.Port() != other || bound[0].Port != other {
+		t.Errorf("%v, %v", bound, err)
+	}
+	spec.CloseAll(bound)
+	if bound, err := bindAll(spec.TCP, netip.Addr{}, []uint16{taken}, loopback); err == nil || err.Error() != "Failed to bind any port for '-t all', exiting" {
+		t.Errorf("%v, %v", bound, err)
+	}
+}
+
 // A port that is taken is an error that says by whom, and nothing stays bound.
 func TestTakenPortIsNamed(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
