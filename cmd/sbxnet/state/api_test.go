@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -393,5 +394,32 @@ func TestManyConnections(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("no answer, though there is room again")
+	}
+}
+
+// Whatever is thrown at the socket, the next client is answered.
+func TestGarbageOnTheSocket(t *testing.T) {
+	a := serve(t, realPorts(t), nil)
+	for _, c := range []struct{ said, want string }{
+		{"GET /v1/info HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", "HTTP/1.1 431 "},
+		{"\x00\x01\x02\r\n\r\n", "HTTP/1.1 400 "},
+		{"GET / HTTP/9.9\r\n\r\n", "HTTP/1.1 505 "},
+		{"POST /v1/ports HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 "},
+		{"POST /v1/ports HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400 "},
+	} {
+		conn, err := net.Dial("unix", a.dir.File(fileSocket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		go conn.Write([]byte(c.said)) // which the server need not read to the end
+		answer := make([]byte, len(c.want))
+		if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != c.want {
+			t.Errorf("%.40q: %q, %v", c.said, answer, err)
+		}
+		conn.Close()
+	}
+	if status, _ := a.ask("GET", "/v1/info", ""); status != 200 {
+		t.Error(status)
 	}
 }
