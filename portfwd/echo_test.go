@@ -29,12 +29,15 @@ func (w *world) ping(to string, seq uint16) error {
 		return errno
 	}
 	unix.SetsockoptTimeval(p.FD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
-	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, 2000); err != nil || n == 0 {
-		return os.ErrDeadlineExceeded
-	}
 	buf := make([]byte, 200)
-	n, err := unix.Read(p.FD, buf)
+	n, err := 0, error(unix.EAGAIN)
+	for err == unix.EAGAIN { // poll(2) may wake for what read(2) then drops
+		fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, 2000); err != nil || n == 0 {
+			return os.ErrDeadlineExceeded
+		}
+		n, err = unix.Read(p.FD, buf)
+	}
 	if err != nil {
 		return err
 	}

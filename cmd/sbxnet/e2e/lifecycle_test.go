@@ -28,8 +28,9 @@ func TestSIGKILLOfSbxnetLeavesNothing(t *testing.T) {
 }
 
 func TestSIGKILLFreesPublishedPortsAndNames(t *testing.T) {
+	published := fmt.Sprintf("%d:80", freePort(t))
 	for range 3 {
-		p := start(t, "run", "--name", "again", "-p", "18080:80", "--", "sh", "-c", "echo up; sleep 100")
+		p := start(t, "run", "--name", "again", "-p", published, "--", "sh", "-c", "echo up; sleep 100")
 		p.waitOutput("up", 20*time.Second)
 		p.cmd.Process.Kill()
 		p.wait(5 * time.Second)
