@@ -331,6 +331,39 @@ func TestCompatPastaPortsThatLeadOut(t *testing.T) {
 	}
 }
 
+// Told to end, pasta leaves a namespace like the one it found. Killed, it leaves
+// no link and no port, and the files that it leaves are in nobody's way.
+func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {
+	if !inAWorld(t) {
+		return
+	}
+	need(t, "nsenter", "ip")
+	routeToWorld(t)
+	n := newNetNSFile(t)
+	dir := scratch(t)
+	socket := filepath.Join(dir, "sock")
+	port := freePort(t)
+	n.serve("who", "tcp", ":80")
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM} {
+		bg := startPasta(t, "--config-net", "-c", socket, "-t", fmt.Sprintf("%d:80", port), "-u", "none", "--netns", n.path)
+		eventuallySays(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port), remoteAddr4+":")
+		syscall.Kill(bg.pid, sig)
+		if sig == syscall.SIGKILL {
+			os.Remove(bg.pidFile)
+		}
+		bg.ends()
+		if _, err := os.Stat(socket); (err == nil) != (sig == syscall.SIGKILL) {
+			t.Errorf("after %v: socket: %v", sig, err)
+		}
+		assertFree(t, port)
+		for deadline := time.Now().Add(5 * time.Second); strings.Contains(n.inside("ip -o link"), "host0"); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("after %v the link is still there:\n%s", sig, n.inside("ip addr; ip route"))
+			}
+		}
+	}
+}
+
 // The log of what is in the background is in a file, the latest of it.
 func TestCompatPastaLogFile(t *testing.T) {
 	needTAP(t)
