@@ -15,36 +15,40 @@ import (
 
 // # What is given up once all is up
 //
-// --enable-sandbox: all capabilities but CAP_NET_BIND_SERVICE, for published
-// ports below 1024, and, by a Landlock ruleset, all of the file system but what
-// names are resolved and errors explained with (/etc, /run, /proc, for reading)
-// and the API socket's directory (for removing it). The original's way, a mount
-// namespace with nothing else in it, is not open to a program with threads.
+// --enable-sandbox: writing to the file system, removing the API socket apart,
+// by a filter on system calls; and by a Landlock ruleset all of it but what names
+// are resolved and errors explained with (/etc, /run, /proc, for reading) and the
+// API socket's directory (for removing it); and all capabilities but
+// CAP_NET_BIND_SERVICE, for published ports below 1024. The original's way, a
+// mount namespace with nothing else in it, is not open to a program with threads.
+//
+// Landlock and capabilities go by thread. In a build with cgo the runtime does
+// not know all of them, and the filter, which the kernel applies to all, stays
+// alone.
 //
 // --enable-seccomp: the system calls of deniedCalls, among them those that
 // start programs, look into other processes, enter namespaces or load code into
 // the kernel. They fail with EPERM.
 //
-// Neither makes a start fail: a kernel without them, or a build whose threads
-// cannot all be reached, runs as without the option, with a line in the log at
-// debug level. Callers ask for them as a matter of course.
+// Neither makes a start fail: what a kernel or a build does not have is left out,
+// with a line in the log at debug level. Callers ask for both as a matter of
+// course.
 
 // confine applies what the options ask for. From here on no thread of this
 // process gets more than it has.
 func (o *options) confine(log *slog.Logger) {
-	if !o.Sandbox && !o.Seccomp {
-		return
-	}
 	note := func(what string, err error) {
 		if err != nil {
-			log.Debug(what + " is without effect: " + err.Error())
+			log.Debug(what + err.Error())
 		}
 	}
 	if o.Sandbox {
-		note("--enable-sandbox", errors.Join(restrictFiles(o.APISocket), dropCapabilities()))
+		note("--enable-sandbox without Landlock: ", restrictFiles(o.APISocket))
+		note("--enable-sandbox leaves capabilities: ", dropCapabilities())
 	}
-	if o.Seccomp {
-		note("--enable-seccomp", denyCalls())
+	if o.Sandbox || o.Seccomp {
+		f := filter{Calls: o.Seccomp, Writes: o.Sandbox, Removals: o.Sandbox && o.APISocket == ""}
+		note("no filter of system calls: ", f.apply())
 	}
 }
 

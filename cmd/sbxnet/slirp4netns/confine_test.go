@@ -2,6 +2,7 @@ package slirp4netns
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,8 +43,13 @@ func tryConfined(api string) {
 	busy.Wait()
 	var notes bytes.Buffer
 	o := &options{APISocket: api, Sandbox: true, Seccomp: true}
-	if os.Getenv(confinedEnv+"_ONLY") == "seccomp" {
+	switch os.Getenv(confinedEnv + "_ONLY") {
+	case "seccomp":
 		o.Sandbox = false
+	case "sandbox":
+		o.Seccomp = false
+	case "no api":
+		o.APISocket = ""
 	}
 	o.confine(slog.New(slog.NewTextHandler(&notes, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	say := func(what string, err error) {
@@ -111,10 +117,16 @@ func cgo() bool {
 	return errors.Is(errno, syscall.ENOTSUP)
 }
 
-func TestSandboxTakesFilesAndCapabilitiesAway(t *testing.T) {
+// In each build at least nothing can be written.
+func TestSandboxTakesFilesAway(t *testing.T) {
+	assertLines(t, confined(t, "sandbox"), "Seccomp: 2", "resolvers yes", "write no", "remove yes")
+	assertLines(t, confined(t, "no api"), "Seccomp: 2", "resolvers yes", "write no", "remove no", "execute no")
+}
+
+func TestSandboxTakesTheSightOfFilesAndCapabilitiesAway(t *testing.T) {
 	got := confined(t, "")
 	if cgo() { // then it says so, to who looks, and runs on
-		if !strings.Contains(got, "--enable-sandbox is without effect") || strings.Contains(got, "--enable-seccomp is") {
+		if !strings.Contains(got, "without Landlock") || !strings.Contains(got, "leaves capabilities") || strings.Contains(got, "no filter") {
 			t.Errorf("no note of it:\n%s", got)
 		}
 		return
@@ -128,16 +140,19 @@ func TestSandboxTakesFilesAndCapabilitiesAway(t *testing.T) {
 
 // The filter is run here as the kernel runs it.
 func TestFilterDeniesWhatItNamesAndNothingElse(t *testing.T) {
-	vm, err := bpf.NewVM(callFilter())
+	vm, err := bpf.NewVM(filter{true, true, true}.program())
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The VM reads its packet as big-endian, the kernel struct seccomp_data as
 	// it lies: the numbers are put so that both see the same.
-	verdict := func(call, arch uint32) int {
+	verdict := func(call, arch uint32, arguments ...uint32) int {
 		data := make([]byte, 64)
-		for i := range 4 {
-			data[i], data[4+i] = byte(call>>(24-8*i)), byte(arch>>(24-8*i))
+		put := func(at int, v uint32) { binary.BigEndian.PutUint32(data[at:], v) }
+		put(0, call)
+		put(4, arch)
+		for i, a := range arguments {
+			put(16+8*i, a)
 		}
 		v, err := vm.Run(data)
 		if err != nil {
@@ -146,17 +161,29 @@ func TestFilterDeniesWhatItNamesAndNothingElse(t *testing.T) {
 		return v
 	}
 	deny := unix.SECCOMP_RET_ERRNO | int(unix.EPERM)
-	for _, call := range deniedCalls {
+	for _, call := range slices.Concat(deniedCalls, writeCalls, removeCalls) {
 		if verdict(call, auditArch) != deny {
 			t.Errorf("call %d is allowed", call)
 		}
 	}
 	for _, call := range []uint32{
 		unix.SYS_READ, unix.SYS_WRITEV, unix.SYS_SOCKET, unix.SYS_CONNECT, unix.SYS_ACCEPT4, unix.SYS_BIND, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
-		unix.SYS_CLONE, unix.SYS_FUTEX, unix.SYS_MMAP, unix.SYS_EPOLL_PWAIT, unix.SYS_UNLINKAT, unix.SYS_OPENAT, unix.SYS_EXIT_GROUP, unix.SYS_TGKILL,
+		unix.SYS_CLONE, unix.SYS_FUTEX, unix.SYS_MMAP, unix.SYS_EPOLL_PWAIT, unix.SYS_EXIT_GROUP, unix.SYS_TGKILL,
 	} {
 		if verdict(call, auditArch) != unix.SECCOMP_RET_ALLOW {
 			t.Errorf("call %d is denied", call)
+		}
+	}
+	for call, at := range opens {
+		for flags, want := range map[uint32]int{
+			unix.O_RDONLY: unix.SECCOMP_RET_ALLOW, unix.O_RDONLY | unix.O_CLOEXEC | unix.O_DIRECTORY: unix.SECCOMP_RET_ALLOW,
+			unix.O_WRONLY: deny, unix.O_RDWR | unix.O_CLOEXEC: deny, unix.O_RDONLY | unix.O_CREAT: deny, unix.O_RDONLY | unix.O_TRUNC: deny,
+		} {
+			arguments := make([]uint32, at+1)
+			arguments[at] = flags
+			if got := verdict(call, auditArch, arguments...); got != want {
+				t.Errorf("open call %d with flags %#x: %#x", call, flags, got)
+			}
 		}
 	}
 	if verdict(unix.SYS_READ, auditArch+1) != deny {

@@ -39,10 +39,31 @@ var auditArch = map[string]uint32{
 // x32 calls have this bit set in their number (__X32_SYSCALL_BIT).
 const x32Bit = 0x40000000
 
-// callFilter is the program that the kernel runs for every call: EPERM for those
-// that are denied and for other architectures.
-func callFilter() []bpf.Instruction {
-	const number, arch = 0, 4 // offsets in struct seccomp_data
+// writeCalls change the file system without an open file. Those that remove are
+// apart, since the API socket is removed at the end.
+var (
+	writeCalls = append([]uint32{
+		unix.SYS_MKDIRAT, unix.SYS_MKNODAT, unix.SYS_LINKAT, unix.SYS_SYMLINKAT, unix.SYS_RENAMEAT2,
+		unix.SYS_FCHMODAT, unix.SYS_FCHOWNAT, unix.SYS_UTIMENSAT, unix.SYS_TRUNCATE, unix.SYS_FALLOCATE,
+		unix.SYS_SETXATTR, unix.SYS_LSETXATTR, unix.SYS_REMOVEXATTR, unix.SYS_LREMOVEXATTR,
+		unix.SYS_OPENAT2, // whose flags a filter cannot see
+	}, olderWriteCalls...)
+	removeCalls = append([]uint32{unix.SYS_UNLINKAT}, olderRemoveCalls...)
+)
+
+// A filter says which calls are to fail.
+type filter struct {
+	// Calls are the system calls of deniedCalls.
+	Calls bool
+	// Writes are opening a file for writing, and writeCalls; Removals are
+	// removeCalls.
+	Writes, Removals bool
+}
+
+// program is what the kernel runs for every call: EPERM for those that are
+// denied and for other architectures.
+func (f filter) program() []bpf.Instruction {
+	const number, arch, arguments = 0, 4, 16 // offsets in struct seccomp_data
 	deny := bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: arch, Size: 4},
@@ -53,35 +74,60 @@ func callFilter() []bpf.Instruction {
 	if runtime.GOARCH == "amd64" {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32Bit, SkipTrue: 1}, deny)
 	}
-	for _, call := range deniedCalls {
+	for _, call := range f.denied() {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: 1}, deny)
+	}
+	if f.Writes {
+		for call, argument := range opens {
+			const writing = unix.O_ACCMODE | unix.O_CREAT | unix.O_TRUNC
+			program = append(program,
+				bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: 3},
+				bpf.LoadAbsolute{Off: arguments + 8*argument, Size: 4}, // all these architectures are little-endian
+				bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: writing, SkipTrue: 1},
+				deny,
+				bpf.LoadAbsolute{Off: number, Size: 4})
+		}
 	}
 	return append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW})
 }
 
-// denyCalls applies the filter to all threads at once, and to all that there
-// will be. The kernel does that, so it works with cgo too.
-func denyCalls() error {
-	if auditArch == 0 {
+func (f filter) denied() []uint32 {
+	var calls []uint32
+	if f.Calls {
+		calls = append(calls, deniedCalls...)
+	}
+	if f.Writes {
+		calls = append(calls, writeCalls...)
+	}
+	if f.Removals {
+		calls = append(calls, removeCalls...)
+	}
+	return calls
+}
+
+// apply has the kernel run the filter on all threads at once, and on all that
+// there will be. That works with cgo too.
+func (f filter) apply() error {
+	if auditArch == 0 || f.Writes && opens == nil {
 		return fmt.Errorf("no list of system calls for %s", runtime.GOARCH)
 	}
-	raw, err := bpf.Assemble(callFilter())
+	raw, err := bpf.Assemble(f.program())
 	if err != nil {
 		return fmt.Errorf("assemble the filter: %w", err)
 	}
-	filter := make([]unix.SockFilter, len(raw))
+	program := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+		program[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	// The thread that asks must have given up new privileges itself; the kernel
 	// has the others follow.
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	header := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("give up new privileges: %w", err)
 	}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&header)))
 	if errno != 0 {
 		return fmt.Errorf("apply the filter: %w", errno)
 	}
