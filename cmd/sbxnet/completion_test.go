@@ -71,3 +71,36 @@ func TestCompletionInBash(t *testing.T) {
 		t.Errorf("%v, %q", err, out)
 	}
 }
+
+// So do zsh and fish, where they are installed.
+func TestCompletionInOtherShells(t *testing.T) {
+	inRuntimeDir(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(dir, "sbxnet")); err != nil {
+		t.Fatal(err)
+	}
+	for shell, script := range map[string]string{
+		// compadd works within zsh's own completion only.
+		"zsh": `compdef() { :; }; compadd() { print -l ${(P)2}; }; source <(sbxnet completion zsh)
+			words=(sbxnet st); CURRENT=2; _sbxnet`,
+		"fish": `sbxnet completion fish | source; complete -C "sbxnet st"`,
+	} {
+		path, err := exec.LookPath(shell)
+		if err != nil {
+			t.Logf("no %s on this machine", shell)
+			continue
+		}
+		flag := map[string]string{"zsh": "-fc", "fish": "-c"}[shell]
+		cmd := exec.Command(path, flag, script)
+		cmd.Env = append(os.Environ(), asProgram+"=1", "PATH="+dir+":"+os.Getenv("PATH"), "HOME="+dir)
+		cmd.Dir = t.TempDir() // no files to complete
+		out, err := cmd.CombinedOutput()
+		if err != nil || string(out) != "stats\nstop\n" {
+			t.Errorf("%s: %v, %q", shell, err, out)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func lockedRoot(path string, make bool) (*os.File, error) {
 	for deadline := time.Now().Add(lockWait); ; {
 		if make {
 			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, fmt.Errorf("make state directory: %w", err)
+				return nil, fmt.Errorf("make state directory: %w; set XDG_RUNTIME_DIR to a directory of yours that only you can write to", err)
 			}
 		}
 		dir, err := openOwn(path)
