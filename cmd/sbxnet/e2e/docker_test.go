@@ -202,3 +202,21 @@ func TestCompatDockerIsActivatedBySocket(t *testing.T) {
 		t.Errorf("it answers, and is not rootless: %s", out)
 	}
 }
+
+func TestCompatDockerDocumentationIsWhatIsTested(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/docker.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := strings.Join(strings.Fields(strings.ReplaceAll(string(b), "\\\n", " ")), " ")
+	for host, args := range dockerHosts {
+		if line := strings.TrimPrefix(strings.Join(args, " "), "env "); !strings.Contains(page, line) {
+			t.Errorf("%s: no %q", host, line)
+		}
+	}
+	for _, name := range standsInFor {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("no %s", name)
+		}
+	}
+}

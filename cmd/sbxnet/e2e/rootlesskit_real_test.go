@@ -80,7 +80,7 @@ func (k *kit) reaches() {
 	if got := <-source; got != host {
 		t.Errorf("the host sees a connection from %s, want %s", got, host)
 	}
-	if got := k.inside("echo datagram | nc -u -w 2 -N " + host + " " + serveUDP(t, host)); strings.TrimSpace(got) != "datagram" {
+	if got := k.inside("whoami ask udp " + net.JoinHostPort(host, serveUDP(t, host))); strings.TrimSpace(got) != "datagram" {
 		t.Errorf("datagram came back as %q", got)
 	}
 	if got := k.inside("dig +time=5 +tries=2 @10.0.2.3 localhost"); !strings.Contains(got, "status: ") {
