@@ -77,7 +77,15 @@
 // link, dangling or not, is covered like a file. A mount disappears from every
 // namespace when the host renames a new file over the old one, as
 // NetworkManager does; init sees that in /proc/self/mountinfo and mounts it
-// again.
+// again. Where /etc was copied up they are files in it, which nothing on the host
+// can replace.
+//
+// # For container engines
+//
+// Directories can be copied up (copyup.go), mounts propagate as asked for, and
+// sockets of a service manager are passed on (listeners.go). A detached network
+// namespace is one that neither init nor the command is in: a thread of init
+// makes it, opens the link there, mounts it on a file and ends (detach.go).
 //
 // # What this package never does
 //
