@@ -23,6 +23,10 @@ const (
 	retryAfter  = 10 * time.Second
 )
 
+// maxFollowed bounds what is published because it listens, for whoever is in the
+// namespace may listen on as many ports as there are.
+const maxFollowed = 1024
+
 // A server is a port that something listens on in the sandbox.
 type server struct {
 	Protocol spec.Protocol
@@ -40,6 +44,8 @@ type follower struct {
 	// opened are what this follower published, by server.
 	opened map[server][]rule
 	failed map[server]time.Time
+	// full: that there are too many has been said.
+	full bool
 }
 
 func newFollower(o *options, t *table, pid func() int, log *slog.Logger) *follower {
@@ -84,6 +90,13 @@ func (f *follower) look(now time.Time) {
 	for s, loopback := range servers {
 		if _, ok := f.opened[s]; ok || now.Sub(f.failed[s]) < retryAfter {
 			continue
+		}
+		if len(f.opened) >= maxFollowed {
+			if !f.full {
+				f.full = true
+				f.log.Warn(fmt.Sprintf("more than %d servers listen in the namespace: not all are published; name the ports with -t and -u", maxFollowed))
+			}
+			break
 		}
 		rules := f.rulesFor(s, loopback)
 		if err := f.table.add(rules); err != nil {
@@ -177,9 +190,9 @@ const (
 	stateClose  = "07"
 )
 
-// maxSockets bounds how much of a namespace's table is read, in bytes: 100000
-// sockets and more.
-const maxSockets = 16 << 20
+// maxSockets bounds how much of a namespace's table is read, in bytes: some 25000
+// sockets.
+const maxSockets = 4 << 20
 
 // readSockets calls f for each server in a table of /proc/net.
 func readSockets(table io.Reader, protocol spec.Protocol, f func(netip.AddrPort)) error {

@@ -156,6 +156,28 @@ func TestTakenHostPortIsTriedAgain(t *testing.T) {
 	}
 }
 
+// Whoever listens on every port does not get every port of the host.
+func TestFollowedServersAreBounded(t *testing.T) {
+	for range maxFollowed + 20 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	var log strings.Builder
+	f := newFollower(mustParse(t, "-u none 1"), newTable(), os.Getpid, newLog(&log, &options{}))
+	for range 3 {
+		f.look(time.Now())
+		if n := len(f.table.lines()); n != maxFollowed {
+			t.Errorf("%d ports are published, want %d", n, maxFollowed)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "name the ports") {
+		t.Errorf("it was said %d times: %s", n, log.String())
+	}
+}
+
 // Without a process to look through nothing is withdrawn: the servers may be
 // there.
 func TestLosingSightWithdrawsNothing(t *testing.T) {
