@@ -74,9 +74,7 @@ func TestCompatPodmanTwentyContainersAtOnce(t *testing.T) {
 	}
 	p.ok(ids...)
 	for i := range n {
-		if taken(first + i) {
-			t.Errorf("port %d is still taken", first+i)
-		}
+		p.waitFree(first + i)
 	}
 	p.assertNoNetworks()
 }
@@ -96,9 +94,7 @@ func TestCompatPodmanSurvivesTheDeathOfItsNetwork(t *testing.T) {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	p.eventually("end of our processes", func() bool { return len(p.networks()) == 0 })
-	if taken(port) {
-		t.Error("the port is still taken")
-	}
+	p.waitFree(port)
 	p.ok("restart", "-t", "0", id)
 	p.fetch(fmt.Sprintf("127.0.0.1:%d", port))
 	begin := time.Now()

@@ -54,28 +54,32 @@ func taken(port int) bool {
 	return err != nil
 }
 
+// waitFree waits until a host port is free. Podman does not wait for the program
+// that carries its network, but tells it to go.
+func (p *podman) waitFree(port int) {
+	p.t.Helper()
+	p.eventually(fmt.Sprintf("end of port %d", port), func() bool { return !taken(port) })
+}
+
 var httpd = []string{"httpd", "-f", "-p", "80", "-h", "/www"}
 
 func TestCompatPodmanPublishedPortAnswers(t *testing.T) {
 	p := newPodman(t)
 	for _, handler := range portHandlers {
-		t.Run(handler, func(t *testing.T) {
-			tcp, private := freePort(t), freePort(t)
-			id := p.start(container{"port_handler=" + handler, []string{
-				"-p", fmt.Sprintf("%d:80", tcp), "-p", fmt.Sprintf("127.0.0.1:%d:80", private),
-			}}, httpd...)
-			p.fetch(fmt.Sprintf("127.0.0.1:%d", tcp))
-			p.fetch(fmt.Sprintf("%s:%d", hostAddr(t), tcp))
-			p.fetch(fmt.Sprintf("127.0.0.1:%d", private))
-			if c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", hostAddr(t), private), time.Second); err == nil {
-				c.Close()
-				t.Error("a port of 127.0.0.1 answers on another address")
-			}
-			p.ok("rm", "-f", "-t", "0", id)
-			if taken(tcp) || taken(private) {
-				t.Error("a port is still taken after podman rm")
-			}
-		})
+		tcp, private := freePort(t), freePort(t)
+		id := p.start(container{"port_handler=" + handler, []string{
+			"-p", fmt.Sprintf("%d:80", tcp), "-p", fmt.Sprintf("127.0.0.1:%d:80", private),
+		}}, httpd...)
+		p.fetch(fmt.Sprintf("127.0.0.1:%d", tcp))
+		p.fetch(fmt.Sprintf("%s:%d", hostAddr(t), tcp))
+		p.fetch(fmt.Sprintf("127.0.0.1:%d", private))
+		if c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", hostAddr(t), private), time.Second); err == nil {
+			c.Close()
+			t.Errorf("%s: a port of 127.0.0.1 answers on another address", handler)
+		}
+		p.ok("rm", "-f", "-t", "0", id)
+		p.waitFree(tcp)
+		p.waitFree(private)
 	}
 }
 

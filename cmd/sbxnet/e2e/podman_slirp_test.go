@@ -203,7 +203,7 @@ func TestCompatSlirp4netnsEnds(t *testing.T) {
 			if r := s.wait(5 * time.Second); r.status != end.status || r.stderr != "" {
 				t.Errorf("%+v", r)
 			}
-			if taken(port) {
+			if taken(port) { // our process has been waited for
 				t.Error("the port is still taken")
 			}
 			if _, err := os.Lstat(api); err == nil && what != "SIGKILL" {
