@@ -60,6 +60,10 @@ type control struct {
 	log      *slog.Logger
 	slots    chan struct{}
 	clients  sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[*net.UnixConn]bool
+	closed bool
 }
 
 // listenControl makes the socket, in place of one that nobody listens on any
@@ -73,7 +77,7 @@ func listenControl(path string, t *table, log *slog.Logger) (*control, error) {
 		return nil, cause(err)
 	}
 	l.SetUnlinkOnClose(false) // another's may be there by then
-	c := &control{path: path, listener: l, table: t, log: log, slots: make(chan struct{}, maxClients)}
+	c := &control{path: path, listener: l, table: t, log: log, slots: make(chan struct{}, maxClients), conns: map[*net.UnixConn]bool{}}
 	var st unix.Stat_t
 	if err = os.Chmod(path, 0o700); err == nil {
 		err = unix.Lstat(path, &st)
@@ -120,6 +124,12 @@ func removeStale(path string) error {
 // Close ends all connections and removes the socket.
 func (c *control) Close() error {
 	err := c.listener.Close()
+	c.mu.Lock()
+	c.closed = true
+	for conn := range c.conns {
+		conn.Close()
+	}
+	c.mu.Unlock()
 	c.clients.Wait()
 	var st unix.Stat_t
 	if unix.Lstat(c.path, &st) == nil && st.Ino == c.inode {
@@ -144,10 +154,28 @@ func (c *control) accept() {
 		go func() {
 			defer c.clients.Done()
 			defer func() { <-c.slots }()
-			defer conn.Close()
-			c.serve(conn)
+			defer c.forget(conn)
+			if c.remember(conn) {
+				c.serve(conn)
+			}
 		}()
 	}
+}
+
+// remember has Close end a connection too, and reports whether it is not too late
+// to serve it.
+func (c *control) remember(conn *net.UnixConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns[conn] = true
+	return !c.closed
+}
+
+func (c *control) forget(conn *net.UnixConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, conn)
+	conn.Close()
 }
 
 // serve answers one request.
