@@ -33,4 +33,10 @@
 // that the original's program and its manual give them. With --configure and
 // --enable-ipv6 the interface has fd00::100 at once, besides what router
 // advertisements lead to. The BESS target is refused.
+//
+// --enable-sandbox leaves the process in its mount namespace, and takes files away
+// by other means (confine.go). --outbound-addr is not the source of what goes to
+// the host's own loopback by way of the gateway. With --disable-dns there is
+// nobody at the name server's address: "no route to host", where the original
+// lets attempts time out.
 package slirp4netns
