@@ -64,13 +64,6 @@ func (r *rootless) own(path string) {
 	r.must(os.Chown(path, r.user.uid, r.user.gid))
 }
 
-// write makes a file of the user's.
-func (r *rootless) write(path, text string, mode os.FileMode) {
-	r.t.Helper()
-	r.must(os.WriteFile(path, []byte(text), mode))
-	r.own(path)
-}
-
 // end removes the user's files, some of which belong to subordinate IDs.
 func (r *rootless) end() {
 	if os.Getuid() == r.user.uid {

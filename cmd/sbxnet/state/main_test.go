@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
@@ -86,7 +87,9 @@ func serve(t *testing.T, ports *network.Ports, configure func(*Sandbox)) *wire {
 	}
 	socket := filepath.Join(dir.Path, "api.sock")
 	a := &wire{t: t, dir: dir, http: &http.Client{Transport: &http.Transport{
-		Dial: func(string, string) (net.Conn, error) { return net.Dial("unix", socket) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
 	}}}
 	t.Cleanup(func() {
 		a.http.CloseIdleConnections()
