@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -188,5 +192,81 @@ func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
 	server.cmd.Process.Signal(syscall.SIGTERM)
 	server.wait(10 * time.Second)
 	r.silent(port)
+	k.stop()
+}
+
+// Docker from version 28 on asks by itself, as this does, and takes the address
+// that info names for both families.
+func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
+	r := newRootless(t)
+	k := r.startKit("rootlesskit", append(usual, "--ipv6")...)
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", k.socket)
+		}}}
+	ask := func(method, path, body string, status int, answer any) {
+		t.Helper()
+		req, err := http.NewRequest(method, "http://rootlesskit"+path, strings.NewReader(body))
+		r.must(err)
+		resp, err := client.Do(req)
+		r.must(err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		r.must(err)
+		if resp.StatusCode != status {
+			t.Fatalf("%s %s %s: %s: %s", method, path, body, resp.Status, text)
+		}
+		if answer != nil {
+			r.must(json.Unmarshal(text, answer))
+		}
+	}
+	var info struct {
+		NetworkDriver struct{ ChildIP string }
+		PortDriver    struct {
+			Protos                  []string
+			DisallowLoopbackChildIP bool
+		}
+	}
+	ask("GET", "/v1/info", "", 200, &info)
+	if !info.PortDriver.DisallowLoopbackChildIP || info.NetworkDriver.ChildIP == "" || fmt.Sprint(info.PortDriver.Protos) != "[tcp tcp4 udp udp4]" {
+		t.Errorf("info is %+v", info)
+	}
+	port := freePort(t)
+	for _, c := range []struct{ proto, network, parent, client string }{
+		{"tcp4", "tcp", "0.0.0.0", hostAddr(t)}, {"udp4", "udp", "0.0.0.0", hostAddr(t)}, {"tcp6", "tcp", "::", "::1"}, {"udp6", "udp", "::", "::1"},
+	} {
+		if c.client == "::1" && !loopback6() {
+			continue
+		}
+		// The port inside is the one outside, and dockerd's rule or proxy is there.
+		server := r.start("nsenter", append(k.entering(), "whoami", fmt.Sprint(port), fmt.Sprint(port))...)
+		server.waitOutput("listening", 10*time.Second)
+		body := fmt.Sprintf(`{"proto":%q,"parentIP":%q,"parentPort":%d,"childIP":%q,"childPort":%d}`, c.proto, c.parent, port, info.NetworkDriver.ChildIP, port)
+		var added struct {
+			ID   int
+			Spec struct{ Proto string }
+		}
+		ask("POST", "/v1/ports", body, 201, &added)
+		if added.ID < 1 || added.Spec.Proto != c.proto {
+			t.Errorf("added %+v", added)
+		}
+		if seen := r.seenAs(c.network, on(c.client, port)); c.client != "::1" && seen != c.client {
+			t.Errorf("%s: the server sees %s, want %s", c.proto, seen, c.client)
+		}
+		ask("DELETE", fmt.Sprintf("/v1/ports/%d", added.ID), "", 200, nil)
+		ask("DELETE", fmt.Sprintf("/v1/ports/%d", added.ID), "", 400, nil)
+		server.cmd.Process.Signal(syscall.SIGTERM)
+		server.wait(10 * time.Second)
+	}
+	for _, bad := range []string{"", "{", `{"proto":"tcp"}`, `{"proto":"tcp","parentPort":70000,"childPort":80}`, `{"proto":"sctp","parentPort":80,"childPort":80}`} {
+		var said struct{ Message string }
+		if ask("POST", "/v1/ports", bad, 400, &said); said.Message == "" {
+			t.Errorf("%q: no message", bad)
+		}
+	}
+	var left []any
+	if ask("GET", "/v1/ports", "", 200, &left); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
 	k.stop()
 }
