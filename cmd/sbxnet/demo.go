@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sbxnet/cmd/sbxnet/console"
+	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
 	"sbxnet/userns"
@@ -67,7 +68,7 @@ func demoSettings() *settings {
 		Network: userns.NetworkSandbox, UserMap: userns.MapSingle, IPv6: true, NetRaw: true,
 		Hostname: "sandbox",
 		Link: tapdev.Options{
-			Kind: tapdev.Auto, Name: interfaceName, MTU: 1500, Queues: 1,
+			Kind: tapdev.Auto, Name: interfaceName, MTU: 1500, Queues: network.DefaultQueues(),
 			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 		},
 		Command: []string{"/proc/self/exe", demoServerCommand},

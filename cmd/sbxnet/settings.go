@@ -201,9 +201,11 @@ func (s *settings) readLink(c *cli.Context) error {
 	if s.IPv6 && mtu < minMTU6 && c.IsSet("mtu") {
 		return usagef("--mtu %d: IPv6 needs at least %d; add --ipv6=false", mtu, minMTU6)
 	}
-	queues, err := parseNumber(c, "num-network-channels", 1, network.MaxQueues)
-	if err != nil {
-		return err
+	queues := network.DefaultQueues()
+	if c.String("num-network-channels") != "auto" {
+		if queues, err = parseNumber(c, "num-network-channels", 1, network.MaxQueues); err != nil {
+			return err
+		}
 	}
 	kind := tapdev.Kind(c.String("link"))
 	switch kind {

@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 	want := &settings{
 		Publish: []spec.Spec{}, Network: userns.NetworkSandbox, IPv6: true, UserMap: userns.MapAuto, NetRaw: true,
 		Link: tapdev.Options{
-			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: 1,
+			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: network.DefaultQueues(),
 			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 		},
 		LogLevel: slog.LevelInfo, LogFormat: "text", Command: []string{},

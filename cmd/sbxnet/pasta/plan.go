@@ -191,7 +191,7 @@ func (p *plan) families() []network.Family {
 // link is what is opened inside.
 func (p *plan) link() tapdev.Options {
 	return tapdev.Options{
-		Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, Queues: 1, HardwareAddr: p.MAC,
+		Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, Queues: network.DefaultQueues(), HardwareAddr: p.MAC,
 		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 	}
 }

@@ -141,7 +141,7 @@ func (r *running) sandboxConfig() userns.Config {
 		return c
 	}
 	c.Link = tapdev.Options{
-		Kind: tapdev.Auto, Name: o.Interface, MTU: o.MTU, Queues: 1, QDisc: "fifo",
+		Kind: tapdev.Auto, Name: o.Interface, MTU: o.MTU, Queues: network.DefaultQueues(), QDisc: "fifo",
 		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true,
 		HardwareAddr: net.HardwareAddr(network.SandboxMAC[:]),
 	}
