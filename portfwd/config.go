@@ -57,8 +57,11 @@ type Config struct {
 	// there are none.
 	Autoconf Autoconf
 	// SendBuffer and ReceiveBuffer bound what one TCP connection holds for
-	// the sandbox and from it, in bytes; 0: chosen for the link.
-	SendBuffer, ReceiveBuffer int
+	// the sandbox and from it at first, in bytes; 0: chosen for the link.
+	// SendBufferMax and ReceiveBufferMax bound what that grows to as the path
+	// asks for it; 0: chosen for the link, or, where the size is set, that.
+	SendBuffer, SendBufferMax       int
+	ReceiveBuffer, ReceiveBufferMax int
 	// Congestion control towards the sandbox: "cubic" (default) or "newreno".
 	Congestion string
 	Limits     Limits
@@ -88,8 +91,14 @@ type Timeouts struct {
 // receive buffer.
 const packetWindow = 64 << 10
 
-// bufferSize is what one connection may hold, without a word from the user.
-const bufferSize = 1 << 20
+// What one connection may hold without a word from the user: at first, which is
+// more than a link in memory needs, and where the path is longer.
+const (
+	bufferSize    = 512 << 10
+	bufferSizeMax = 16 << 20
+
+	segmentsWindow = 128 << 10
+)
 
 func (c *Config) setDefaults() {
 	if c.MTU == 0 {
@@ -107,21 +116,51 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Timeouts.UDPUnreplied, 30*time.Second)
 	setDefault(&c.Timeouts.UDPStream, 120*time.Second)
 	setDefault(&c.Timeouts.Echo, 30*time.Second)
-	setDefault(&c.SendBuffer, bufferSize)
-	if c.ReceiveBuffer <= 0 {
-		c.ReceiveBuffer = receiveWindow(c.Link)
+	if c.SendBuffer <= 0 {
+		setDefault(&c.SendBufferMax, bufferSizeMax)
+		c.SendBuffer = min(bufferSize, c.SendBufferMax)
 	}
+	if c.ReceiveBuffer <= 0 {
+		most := receiveWindow(c.Link)
+		setDefault(&c.ReceiveBufferMax, most)
+		c.ReceiveBufferMax = min(c.ReceiveBufferMax, most)
+		c.ReceiveBuffer = min(firstWindow(c.Link), c.ReceiveBufferMax)
+	}
+}
+
+// firstWindow is the window that a connection begins with. A sandbox that cuts
+// its segments itself fills the link's queue with forty times as many frames,
+// each of which counts or has its cost in memory: a dozen such connections are to
+// find room in it.
+func firstWindow(l tapdev.Link) int {
+	for {
+		w, ok := l.(tapdev.Wrapper)
+		if !ok {
+			break
+		}
+		l = w.Unwrap()
+	}
+	d, ok := l.(interface{ Info() tapdev.Info })
+	if !ok {
+		return bufferSize
+	}
+	if i := d.Info(); !(i.GSO && i.KernelTSO && i.RXChecksum) {
+		return segmentsWindow
+	}
+	return bufferSize
 }
 
 // receiveWindow is how much the sandbox may send on one connection before we
 // have read it: what the kernel holds between two reads. A packet socket counts
-// the memory that frames occupy, so it has to be well below its buffer.
+// the memory that frames occupy, so it has to be well below its buffer. A TAP
+// counts frames. Its queue is safe because a window grows with the round trip: it
+// is wide where bytes are long on their way, and not in the queue.
 func receiveWindow(l tapdev.Link) int {
 	held := tapdev.ReceiveBuffer(l)
 	if held <= 0 {
-		return bufferSize
+		return bufferSizeMax
 	}
-	return min(max(held/2, packetWindow), bufferSize)
+	return min(max(held/2, packetWindow), bufferSizeMax)
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {
@@ -163,8 +202,10 @@ func (c *Config) stack(seed [32]byte) netstack.Config {
 		Caps:         c.Link.Capabilities(),
 		Seed:         seed,
 		TCP: tcp.Config{
-			SendBuffer: c.SendBuffer, ReceiveBuffer: c.ReceiveBuffer, Congestion: c.Congestion,
-			Limits: c.Limits.Engine,
+			SendBuffer: c.SendBuffer, SendBufferMax: c.SendBufferMax,
+			ReceiveBuffer: c.ReceiveBuffer, ReceiveBufferMax: c.ReceiveBufferMax,
+			Congestion: c.Congestion,
+			Limits:     c.Limits.Engine,
 		},
 		Limits:    c.Limits.Stack,
 		AnswerAll: c.AnswerAll,

@@ -78,7 +78,11 @@ func (e *end) config(s *Scenario) netstack.Config {
 		MTU:     e.plan.MTU,
 		Output:  &e.batch,
 		Handler: e,
-		TCP:     tcp.Config{SendBuffer: e.plan.SendBuffer, ReceiveBuffer: e.plan.ReceiveBuffer, Congestion: e.plan.Congestion},
+		TCP: tcp.Config{
+			SendBuffer: e.plan.SendBuffer, ReceiveBuffer: e.plan.ReceiveBuffer,
+			SendBufferMax: e.plan.BufferMax, ReceiveBufferMax: e.plan.BufferMax,
+			Congestion: e.plan.Congestion,
+		},
 	}
 	for j := range 8 {
 		c.Seed[j] = byte(s.Seed >> (8 * j))

@@ -114,7 +114,9 @@ const idleBytes = 8 << 20
 func (w *world) checkStack(e *end) {
 	st := e.TCP().Stats()
 	const chunk = 64 << 10
-	perConn := (e.plan.SendBuffer+e.plan.ReceiveBuffer)/chunk + 6
+	w.result.Buffers[e.which] = max(w.result.Buffers[e.which], st.BufferBytes)
+	send, receive := e.plan.largest()
+	perConn := (send+receive)/chunk + 6
 	if most := st.Connections*perConn*chunk + idleBytes; st.BufferBytes > most {
 		w.fail("stack %d: %d bytes of buffers for %d connections", e.which, st.BufferBytes, st.Connections)
 	}
@@ -135,11 +137,12 @@ func (w *world) checkConnection(c *connection) {
 			continue
 		}
 		e := w.ends[i]
-		if n := a.conn.Buffered(); n > e.plan.ReceiveBuffer+1<<14 {
-			w.fail("conn %v stack %d: %d bytes buffered of %d", c.flow.key, i, n, e.plan.ReceiveBuffer)
+		send, receive := e.plan.largest()
+		if n := a.conn.Buffered(); n > receive+1<<14 {
+			w.fail("conn %v stack %d: %d bytes buffered of %d", c.flow.key, i, n, receive)
 		}
-		if n := a.conn.Unacked(); n > e.plan.SendBuffer {
-			w.fail("conn %v stack %d: %d bytes unacknowledged of %d", c.flow.key, i, n, e.plan.SendBuffer)
+		if n := a.conn.Unacked(); n > send {
+			w.fail("conn %v stack %d: %d bytes unacknowledged of %d", c.flow.key, i, n, send)
 		}
 		if outstanding(a.conn) && e.NextDeadline() == timer.Never {
 			w.fail("conn %v stack %d, %v: something is outstanding and no timer is armed", c.flow.key, i, a.conn.State())

@@ -37,7 +37,9 @@ type StackPlan struct {
 	MTU                       int
 	TSO                       bool
 	SendBuffer, ReceiveBuffer int
-	Congestion                string
+	// BufferMax is what both may grow to; 0: they are fixed.
+	BufferMax  int
+	Congestion string
 	// ISN, if HasISN, is the sequence number that the stack's side of the first
 	// connection shall begin at. The stack's clock is set so that it comes out.
 	ISN    seq.Value
@@ -107,6 +109,9 @@ func Draw(seed uint64) Scenario {
 	}
 	if r.IntN(3) == 0 {
 		s.Meddle = time.Millisecond + within(r, 200*time.Millisecond)
+	}
+	for i := range s.Stacks {
+		s.Stacks[i].BufferMax = pick(r, 0, 0, 1<<20, 16<<20)
 	}
 	return s
 }
@@ -209,6 +214,11 @@ func within(r *rand.Rand, d time.Duration) time.Duration {
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// largest is the most that a stack's buffers may grow to.
+func (p *StackPlan) largest() (send, receive int) {
+	return max(p.SendBuffer, p.BufferMax), max(p.ReceiveBuffer, p.BufferMax)
+}
 
 // String is the scenario on several lines, for a failure's report.
 func (s Scenario) String() string {

@@ -23,6 +23,9 @@ type Result struct {
 	Timeouts int           // connections' ends that gave up, for good reason
 	// Wrapped counts sequence spaces that went past 2³².
 	Wrapped int
+	// Buffers is the most memory that each stack had for its buffers, in bytes,
+	// Windows the widest that it told.
+	Buffers, Windows [2]int
 }
 
 // wireFrame is a frame ready for the path.
@@ -349,7 +352,13 @@ func (w *world) observe(e *end, f wireFrame) (*flow, error) {
 		size = int(f.off.GSOSize)
 	}
 	fl.half[e.which].last = append(fl.half[e.which].last[:0], b[:min(len(b), 120)]...)
-	return fl, fl.emitted(e.which, &p, size, e.plan.MTU)
+	if err := fl.emitted(e.which, &p, size, e.plan.MTU); err != nil {
+		return fl, err
+	}
+	if h := &fl.half[e.which]; h.acked {
+		w.result.Windows[e.which] = max(w.result.Windows[e.which], int(h.ack.Size(h.edge)))
+	}
+	return fl, nil
 }
 
 // observeOther checks the checksums of what is not TCP.

@@ -71,6 +71,7 @@ func (c *Conn) advanceUna(s *segment, a *ackEvent) {
 		data--
 	}
 	c.buf.release(&c.engine.pool, data)
+	c.tuneSend(data)
 	c.sndUna = s.ack
 	c.retries, c.softError = 0, false
 	c.noteDupProgress(a)
@@ -108,6 +109,9 @@ func (c *Conn) noteDelivered(r *sent, s *segment, a *ackEvent) {
 func (c *Conn) takeSample(s *segment, a *ackEvent) {
 	if a.retransmitted {
 		a.rtt = noSample // what lay behind the hole has waited for it
+	}
+	if a.rtt != noSample {
+		c.trip.sample(a.rtt)
 	}
 	if a.rtt == noSample && a.acked > 0 && a.dsack == 0 && c.tsOK && s.opt.Timestamp {
 		ms := timestampClock(c.engine.now) + c.tsOffset - s.opt.TSEcr

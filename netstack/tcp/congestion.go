@@ -60,7 +60,7 @@ func (c *Conn) growWindow(a *ackEvent) {
 // setCwnd keeps the window in sane bounds: more than twice the buffer can never
 // be used.
 func (c *Conn) setCwnd(n int) {
-	c.cwnd = min(max(n, c.mss), 2*c.engine.cfg.SendBuffer+initialWindow*c.mss)
+	c.cwnd = min(max(n, c.mss), 2*c.sndTune.size+initialWindow*c.mss)
 }
 
 // restartAfterIdle brings the window back to its initial size when nothing has

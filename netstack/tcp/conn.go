@@ -72,11 +72,15 @@ type Conn struct {
 	timers
 	keepAlive
 	challenge ackLimiter
+
+	sndTune, rcvTune tuner
+	trip             shortestTrip
 }
 
 func (e *Engine) newConn(k flowKey) *Conn {
 	c := &Conn{engine: e, route: Route{Local: k.local, Remote: k.remote}}
 	c.timers.init(c)
+	c.startTuning()
 	return c
 }
 
@@ -197,6 +201,7 @@ func (c *Conn) Consume(n int) {
 		return
 	}
 	c.in.consume(&c.engine.pool, n, c.dataEnd())
+	c.tuneReceive(n)
 	c.markDirty()
 }
 
@@ -321,7 +326,7 @@ func (c *Conn) SendSpace() int {
 	if !c.state.canSend() || c.writeClosed {
 		return 0
 	}
-	return max(0, c.engine.cfg.SendBuffer-c.buf.len)
+	return max(0, c.sendLimit()-c.buf.len)
 }
 
 // SetKeepAlive probes a peer that has been silent for idle, every interval, and
@@ -370,7 +375,7 @@ func (c *Conn) deliverData() {
 }
 
 func (c *Conn) deliverWritable() {
-	room := min(chunkSize, c.engine.cfg.SendBuffer/2)
+	room := min(chunkSize, c.sendLimit()/2)
 	if c.wantWrite && c.SendSpace() >= room {
 		c.wantWrite = false
 		c.handler.Writable(c)

@@ -63,7 +63,7 @@ func (l *Listener) sendCookie(k flowKey, s *segment) {
 		opt.Timestamp, opt.TSEcr = true, o.tsVal
 		opt.TSVal = e.cookieTimestamp(&k, &o)
 		opt.SACKPermitted = o.sack
-		opt.HasWindowScale, opt.WindowScale = o.hasScale, windowShift(e.cfg.ReceiveBuffer)
+		opt.HasWindowScale, opt.WindowScale = o.hasScale, windowShift(e.cfg.ReceiveBufferMax)
 		if o.ecn {
 			f.Flags |= header.ECE
 		}

@@ -55,10 +55,13 @@
 // The receive buffer (recvbuf.go) is empty and without memory as long as the
 // handler takes all it is offered. What it leaves, and what comes out of order,
 // lies in chunks at the place its sequence number gives it. The right edge of
-// the window is the first byte not taken plus the buffer's size, so it never
-// moves back, and nothing is acknowledged that was neither taken nor stored.
+// the window is the first byte not taken plus the buffer's size; it never moves
+// back, and nothing is acknowledged that was neither taken nor stored.
 //
 // # Memory
+//
+// Buffers begin with what fills a link in memory, and grow with what the path
+// carries in its shortest round trip (autotune.go).
 //
 // Every bound is in limits.go: connections, held ones, TIME-WAIT records,
 // buffers in all and per connection, out-of-order ranges, records. Past the

@@ -259,7 +259,7 @@ func (e *Engine) Dial(local, remote netip.AddrPort, h Handler) (*Conn, error) {
 	e.isnFloored = false
 	c.tsOffset = e.timestampOffset(&k)
 	c.sackOK, c.tsOK, c.scaleOK = true, true, true
-	c.rcvShift = windowShift(e.cfg.ReceiveBuffer)
+	c.rcvShift = windowShift(e.cfg.ReceiveBufferMax)
 	c.state = SynSent
 	c.attach()
 	c.synDue = true

@@ -39,7 +39,7 @@ func (c *Conn) takeSYN(o *open) {
 	c.sndShift, c.rcvShift = 0, 0
 	if o.hasScale {
 		c.sndShift = o.scale
-		c.rcvShift = windowShift(c.engine.cfg.ReceiveBuffer)
+		c.rcvShift = windowShift(c.engine.cfg.ReceiveBufferMax)
 	}
 	c.tsRecent, c.tsRecentAt = o.tsVal, c.engine.now
 	if o.mss > 0 {

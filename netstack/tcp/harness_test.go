@@ -320,13 +320,13 @@ func (c *Conn) invariants() error {
 	if sacked != c.sacked || lost != c.lost {
 		return fmt.Errorf("counted %d sacked and %d lost, are %d and %d", c.sacked, c.lost, sacked, lost)
 	}
-	if c.buf.len > e.cfg.SendBuffer {
+	if c.buf.len > c.sndTune.size || c.sndTune.size > e.cfg.SendBufferMax || c.rcvTune.size > e.cfg.ReceiveBufferMax {
 		return fmt.Errorf("send buffer of %d bytes", c.buf.len)
 	}
 	if most := (c.buf.len+2*chunkSize-1)/chunkSize + 1; len(c.buf.chunks) > most || c.buf.len == 0 && len(c.buf.chunks) > 0 {
 		return fmt.Errorf("%d chunks for %d bytes", len(c.buf.chunks), c.buf.len)
 	}
-	if c.Buffered() > e.cfg.ReceiveBuffer+1<<c.rcvShift || len(c.in.ranges) > maxRanges {
+	if c.Buffered() > c.rcvTune.size+1<<c.rcvShift || len(c.in.ranges) > maxRanges {
 		return fmt.Errorf("receive buffer of %d bytes, %d ranges", c.Buffered(), len(c.in.ranges))
 	}
 	for i, r := range c.in.ranges {

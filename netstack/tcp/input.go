@@ -203,7 +203,9 @@ func (c *Conn) inputHandshakeACK(s *segment) bool {
 // retransmission (RFC 6298 §3, §5.7).
 func (c *Conn) takeSynRTT() {
 	if c.retries == 0 {
-		c.rtt.sample(c.engine.now, c.engine.now.Sub(c.synSentAt))
+		d := c.engine.now.Sub(c.synSentAt)
+		c.rtt.sample(c.engine.now, d)
+		c.trip.sample(d)
 	} else {
 		c.rtt.rto = max(c.rtt.rto, 3*initialRTO)
 	}
@@ -244,7 +246,11 @@ func (c *Conn) heard(s *segment) {
 	if c.sndWnd == 0 && !c.readClosed {
 		c.retries = 0 // it has closed its window on us, but it is there
 	}
-	if c.tsOK && s.opt.Timestamp && s.seq.LessThanEq(c.lastAckSent) {
+	if !c.tsOK || !s.opt.Timestamp {
+		return
+	}
+	c.trip.echoed(s.opt.TSEcr, now)
+	if s.seq.LessThanEq(c.lastAckSent) {
 		c.tsRecent, c.tsRecentAt = s.opt.TSVal, now
 	}
 }

@@ -10,16 +10,23 @@ import (
 // Config is what an [Engine] is made with. The zero value of every field but
 // Secret and Rand means its default.
 type Config struct {
-	MTU           int                // of the link's IP layer, in bytes; default 1500
-	Caps          frame.Capabilities // what the link does for us
-	SendBuffer    int                // most bytes queued or unacknowledged per connection, 4 KiB … 512 MiB; default 1 MiB
-	ReceiveBuffer int                // most bytes buffered per connection, and the widest window, in the same bounds; default 1 MiB
-	Congestion    string             // "cubic" (default) or "newreno"
-	ECN           bool               // ask for ECN in our own SYNs; a peer that asks gets it in any case (RFC 3168 §6.1.1)
-	Memory        Memory             // of buffers; nil is the Go heap
-	Limits        Limits
-	Secret        [16]byte   // keys ISNs and cookies; must be unpredictable
-	Rand          *rand.Rand // where port numbers begin; nil derives one from Secret
+	MTU  int                // of the link's IP layer, in bytes; default 1500
+	Caps frame.Capabilities // what the link does for us
+
+	// SendBuffer is how many bytes may be queued or unacknowledged on a
+	// connection at first, ReceiveBuffer how many buffered, which is also the
+	// widest window: 4 KiB … 512 MiB; default 1 MiB. They grow to SendBufferMax
+	// and ReceiveBufferMax if the path asks for it (autotune.go). A maximum's
+	// default is 16 MiB, or, if the size itself is set, that: it is fixed.
+	SendBuffer, SendBufferMax       int
+	ReceiveBuffer, ReceiveBufferMax int
+
+	Congestion string // "cubic" (default) or "newreno"
+	ECN        bool   // ask for ECN in our own SYNs; a peer that asks gets it in any case (RFC 3168 §6.1.1)
+	Memory     Memory // of buffers; nil is the Go heap
+	Limits     Limits
+	Secret     [16]byte   // keys ISNs and cookies; must be unpredictable
+	Rand       *rand.Rand // where port numbers begin; nil derives one from Secret
 }
 
 // Limits bounds what the peer can make the engine hold. Zero means the default.
@@ -33,9 +40,10 @@ type Limits struct {
 
 // The numbers of the protocol. STACK.md gives those that are ours to choose.
 const (
-	defaultBuffer = 1 << 20
-	minBuffer     = 4 << 10
-	maxBuffer     = 1 << 29 // so that a window stays well below 2³⁰ (RFC 7323 §2.3)
+	defaultBuffer    = 1 << 20
+	defaultBufferMax = 16 << 20
+	minBuffer        = 4 << 10
+	maxBuffer        = 1 << 29 // so that a window stays well below 2³⁰ (RFC 7323 §2.3)
 
 	minMSS      = 48   // floor for a peer's MSS option: smaller only costs us (CVE-2019-11479)
 	defaultMSS4 = 536  // without an MSS option (RFC 9293 §3.7.1)
@@ -69,15 +77,17 @@ const (
 	maxRanges = 128  // of out-of-order data per connection (CVE-2018-5390)
 	maxRecent = 32   // of those, how many SACK may still have to report
 	maxDupACK = 8    // acknowledgements owed to a peer without SACK for a batch out of order
-	maxSent   = 1024 // records of transmissions per connection (CVE-2019-11478)
+	maxSent   = 1024 // records of transmissions per connection (CVE-2019-11478), unless its
+	// send buffer is larger than maxSent·recordBytes: then one for so many bytes of it.
+	recordBytes = 1 << 10
 )
 
 func (c *Config) setDefaults() {
 	if c.MTU <= 0 {
 		c.MTU = 1500
 	}
-	c.SendBuffer = bufferSize(c.SendBuffer)
-	c.ReceiveBuffer = bufferSize(c.ReceiveBuffer)
+	c.SendBuffer, c.SendBufferMax = bufferSize(c.SendBuffer, c.SendBufferMax)
+	c.ReceiveBuffer, c.ReceiveBufferMax = bufferSize(c.ReceiveBuffer, c.ReceiveBufferMax)
 	c.Limits.setDefaults()
 	if c.Rand == nil {
 		var seed [32]byte
@@ -100,9 +110,13 @@ func setDefault(v *int, d int) {
 	}
 }
 
-func bufferSize(n int) int {
-	if n <= 0 {
-		return defaultBuffer
+// bufferSize brings a buffer's size and its maximum into their bounds.
+func bufferSize(n, most int) (int, int) {
+	if most <= 0 {
+		most = n
 	}
-	return min(max(n, minBuffer), maxBuffer)
+	setDefault(&n, defaultBuffer)
+	setDefault(&most, defaultBufferMax)
+	n = min(max(n, minBuffer), maxBuffer)
+	return n, min(max(most, n), maxBuffer)
 }

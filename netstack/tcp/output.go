@@ -129,6 +129,9 @@ func (c *Conn) transmit(start seq.Value, n int, flags header.TCPFlags, mss int, 
 	if fr == nil {
 		return
 	}
+	if o.Timestamp {
+		c.trip.sent(o.TSVal, e.now)
+	}
 	header.PutTCPOptions(b[header.TCPMinLen:], o)
 	if n > 0 {
 		fr.Payload = c.buf.at(int(c.bufStart().Size(start)), n)
@@ -277,7 +280,7 @@ func (c *Conn) sendRecord(n int, flags header.TCPFlags, mss int, o *header.TCPOp
 	}
 	start := c.sndNxt
 	c.sndNxt = c.sndNxt.Add(uint32(size))
-	if c.sent.add(sent{start: start, end: c.sndNxt, at: c.engine.now}) {
+	if c.sent.add(sent{start: start, end: c.sndNxt, at: c.engine.now}, c.recordLimit()) {
 		c.engine.stats.RecordsJoined++
 	}
 	c.route.ECN = ecnNotCapable

@@ -62,6 +62,9 @@ func (p *pool) get(first bool) *chunk {
 	return c
 }
 
+// pressed reports whether half of all there may be is in use.
+func (p *pool) pressed() bool { return 2*(p.total-len(p.free)) > p.maxTotal }
+
 // put gives back a chunk that no frame points into.
 func (p *pool) put(c *chunk) {
 	if len(p.free) >= p.maxFree {

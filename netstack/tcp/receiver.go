@@ -130,6 +130,9 @@ func (c *Conn) receiveInOrder(p []byte) {
 		c.fillGap()
 	}
 	c.in.consume(&c.engine.pool, taken, c.rcvNxt)
+	if taken > 0 {
+		c.tuneReceive(taken)
+	}
 	if direct && taken == len(p) && c.in.base != c.rcvNxt {
 		c.offerBuffered()
 	}

@@ -51,11 +51,11 @@ func (c *Conn) markSacked(b header.SACKBlock, s *segment, a *ackEvent) {
 			continue
 		}
 		if r.start.LessThan(b.Left) {
-			c.sent.split(i, b.Left) // the rest is the next record
+			c.sent.split(i, b.Left, c.recordLimit()) // the rest is the next record
 			continue
 		}
 		if b.Right.LessThan(r.end) {
-			if !c.sent.split(i, b.Right) {
+			if !c.sent.split(i, b.Right, c.recordLimit()) {
 				return
 			}
 			r = &c.sent.all()[i]
@@ -80,7 +80,7 @@ func (c *Conn) recordSacked(r *sent, s *segment, a *ackEvent) {
 // duplicates (RFC 2883, RFC 8985 §6.2 step 4).
 func (c *Conn) processDSACK(b header.SACKBlock, a *ackEvent) {
 	n := b.Left.Size(b.Right)
-	if n > c.maxSndWnd+uint32(c.engine.cfg.SendBuffer) {
+	if n > c.maxSndWnd+uint32(c.sndTune.size) {
 		return
 	}
 	a.dsack = int(n)

@@ -28,8 +28,8 @@ func (r *sent) len() int { return int(r.start.Size(r.end)) }
 func (r *sent) has(f uint8) bool { return r.flags&f != 0 }
 
 // sentQueue is the records from SND.UNA to SND.NXT, contiguous and ascending.
-// It is bounded: past maxSent records, new data joins the last record and a
-// SACK block that would split one is ignored (CVE-2019-11478).
+// It is bounded: past a limit of records, new data joins the last record, and
+// past twice that a SACK block that would split one is ignored (CVE-2019-11478).
 type sentQueue struct {
 	recs []sent
 	head int
@@ -41,9 +41,9 @@ func (q *sentQueue) all() []sent { return q.recs[q.head:] }
 func (q *sentQueue) count() int { return len(q.recs) - q.head }
 
 // add appends a record of a transmission. It reports whether that had to join
-// the last one.
-func (q *sentQueue) add(r sent) (joined bool) {
-	if n := len(q.recs); q.count() >= maxSent {
+// the last one, there being limit already.
+func (q *sentQueue) add(r sent, limit int) (joined bool) {
+	if n := len(q.recs); q.count() >= limit {
 		last := &q.recs[n-1]
 		if !last.has(flagSacked | flagLost) {
 			last.end, last.at = r.end, r.at
@@ -51,14 +51,17 @@ func (q *sentQueue) add(r sent) (joined bool) {
 			return true
 		}
 	}
-	if len(q.recs) == cap(q.recs) && q.head > 0 {
-		q.compact()
-	}
+	q.makeRoom()
 	q.recs = append(q.recs, r)
 	return false
 }
 
-func (q *sentQueue) compact() {
+// makeRoom moves the records to the front when there is no place behind them,
+// but not all of them for a few: then append finds more memory.
+func (q *sentQueue) makeRoom() {
+	if len(q.recs) < cap(q.recs) || q.head < cap(q.recs)/4 {
+		return
+	}
 	n := copy(q.recs, q.recs[q.head:])
 	q.recs = q.recs[:n]
 	q.head = 0
@@ -87,8 +90,8 @@ func (q *sentQueue) find(v seq.Value) int {
 
 // split cuts record i of all() at v, which lies strictly inside it, for SACK. It
 // refuses when the peer has had too many cut already.
-func (q *sentQueue) split(i int, v seq.Value) bool {
-	if q.count() >= 2*maxSent {
+func (q *sentQueue) split(i int, v seq.Value, limit int) bool {
+	if q.count() >= 2*limit {
 		return false
 	}
 	q.cut(i, v)
@@ -98,9 +101,7 @@ func (q *sentQueue) split(i int, v seq.Value) bool {
 // cut is split for retransmission, which cuts whole segments off and so is
 // bounded by the buffer.
 func (q *sentQueue) cut(i int, v seq.Value) {
-	if len(q.recs) == cap(q.recs) && q.head > 0 {
-		q.compact()
-	}
+	q.makeRoom()
 	i += q.head
 	q.recs = append(q.recs, sent{})
 	copy(q.recs[i+1:], q.recs[i:])

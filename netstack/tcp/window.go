@@ -17,13 +17,14 @@ func windowShift(n int) uint8 {
 
 // bufferEdge is the right edge that the free buffer allows.
 func (c *Conn) bufferEdge() seq.Value {
-	return c.in.base.Add(uint32(c.engine.cfg.ReceiveBuffer))
+	return c.in.base.Add(uint32(c.receiveLimit()))
 }
 
 // storeEdge is where received data is cut off whatever was advertised. The slack
-// is what rounding up to the window's scale can add.
+// is what rounding up to the window's scale can add. Memory under pressure does
+// not take back what was promised before.
 func (c *Conn) storeEdge() seq.Value {
-	return c.bufferEdge().Add(uint32(1) << c.rcvShift)
+	return c.in.base.Add(uint32(c.rcvTune.size + 1<<c.rcvShift))
 }
 
 // nextEdge is the right edge to advertise now, as far as the field can say it.
@@ -31,7 +32,7 @@ func (c *Conn) storeEdge() seq.Value {
 // receiver's silly window avoidance, RFC 9293 §3.8.6.2.2).
 func (c *Conn) nextEdge() seq.Value {
 	want := seq.Min(c.bufferEdge(), c.rcvNxt.Add(uint32(0xffff)<<c.rcvShift))
-	step := min(c.engine.cfg.ReceiveBuffer/2, c.rcvMSS)
+	step := min(c.rcvTune.size/2, c.rcvMSS)
 	if int(want.Diff(c.rcvAdv)) < step {
 		return c.rcvAdv
 	}
@@ -68,7 +69,7 @@ func (c *Conn) windowUpdateDue() bool {
 		return false
 	}
 	left := int(c.rcvAdv.Diff(c.rcvNxt))
-	return opened >= c.engine.cfg.ReceiveBuffer/4 || left < 2*c.rcvMSS
+	return opened >= c.rcvTune.size/4 || left < 2*c.rcvMSS
 }
 
 // updateSendWindow takes the peer's window if the segment is not older than the
