@@ -109,6 +109,11 @@ type Config struct {
 	// Start, is the caller's, and has not been replaced since. A directory whose
 	// file "lock" somebody holds by then, by flock(2), is in use anew and stays.
 	Remove []string
+	// RemoveIfEmpty lists directories that go after these, if nothing is in them
+	// then. They are locked by flock(2) from before the first removal on, each of
+	// them itself, as those do who make or sweep something there; one whose lock is
+	// not to be had within two seconds stays.
+	RemoveIfEmpty []string
 	// Log receives what went less well than asked; nil discards it.
 	Log *slog.Logger
 
@@ -155,7 +160,7 @@ func (c *Config) check() error {
 	if err := c.checkMounts(); err != nil {
 		return err
 	}
-	if err := checkRemove(c.Remove); err != nil {
+	if err := checkRemove(c.Remove, c.RemoveIfEmpty); err != nil {
 		return err
 	}
 	if c.Dir != "" {

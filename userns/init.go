@@ -61,7 +61,7 @@ type initProcess struct {
 	early    []syscall.Signal // forwarded before the command could get them
 	filter   *groupFilter
 	etc      *etcFiles
-	removals []removal
+	removals removals
 }
 
 func newInitProcess(argv []string) *initProcess {
@@ -71,6 +71,7 @@ func newInitProcess(argv []string) *initProcess {
 		signals:  make(chan os.Signal, 16),
 		exited:   make(chan int, 1),
 		filter:   newGroupFilter(),
+		removals: removals{ownMounts: true},
 	}
 }
 
@@ -90,7 +91,7 @@ func runInit(argv []string) int {
 		return StatusFailed
 	}
 	if sendMessage(p.conn, message{Op: opReady, Info: info}, files...) != nil {
-		removeAll(p.removals)
+		p.removals.remove()
 		return StatusFailed
 	}
 	closeAll(files)
@@ -132,13 +133,13 @@ func (p *initProcess) prepare() (*tapdev.Info, []*os.File, error) {
 	// Without a PID namespace, or with something to remove, we must outlive
 	// sbxnet for a moment; and for that be running, should the job be stopped.
 	death := unix.SIGCONT
-	if s.PIDNamespace && len(s.Remove) == 0 {
+	if s.PIDNamespace && len(s.Remove)+len(s.RemoveIfEmpty) == 0 {
 		death = unix.SIGKILL
 	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(death), 0, 0, 0); err != nil {
 		return nil, nil, fmt.Errorf("parent death signal: %w", err)
 	}
-	p.removals = openRemovals(s.Remove, p.note)
+	p.removals.open(s.Remove, s.RemoveIfEmpty, p.note)
 	if s.Hostname != "" {
 		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
 			return nil, nil, fmt.Errorf("set hostname %s: %w", s.Hostname, err)
@@ -191,7 +192,7 @@ func (p *initProcess) run() int {
 		case m, ok := <-p.messages:
 			if !ok { // sbxnet is gone
 				p.end()
-				removeAll(p.removals)
+				p.removals.remove()
 				return StatusFailed
 			}
 			if !p.obey(m) {
@@ -209,7 +210,9 @@ func (p *initProcess) run() int {
 		case status := <-p.exited:
 			p.command.pid = 0
 			p.end()
-			_ = sendMessage(p.conn, message{Op: opExited, Number: status})
+			if sendMessage(p.conn, message{Op: opExited, Number: status}) != nil {
+				p.removals.remove() // sbxnet died at the same time
+			}
 			return status
 		}
 	}
@@ -239,9 +242,7 @@ func (p *initProcess) obey(m message) bool {
 		for _, s := range p.early {
 			command.signal(s)
 		}
-		if sendMessage(p.conn, message{Op: opStarted, Number: command.pid}) != nil {
-			return false
-		}
+		_ = sendMessage(p.conn, message{Op: opStarted, Number: command.pid}) // that sbxnet is gone is seen soon
 		go p.reap(command.pid)
 	}
 	return true

@@ -10,8 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removal is something that the sandbox's first process removes when sbxnet
-// has died without doing so.
+// removals are what a process inside removes when sbxnet has died without doing
+// so (Config.Remove and RemoveIfEmpty).
+type removals struct {
+	whole, ifEmpty []removal
+	// ownMounts: the mount namespace is the sandbox's, which has no other use by
+	// then, so what is mounted in the way is taken off.
+	ownMounts bool
+}
+
+// removal is one of them.
 //
 // It is opened before the command runs, and from then on known by its inode and
 // by its directory's descriptor: whatever the command mounts on the way there,
@@ -26,17 +34,24 @@ type removal struct {
 }
 
 // checkRemove refuses what could only be a mistake.
-func checkRemove(paths []string) error {
-	for _, p := range paths {
-		if !filepath.IsAbs(p) || filepath.Clean(p) == "/" {
-			return fmt.Errorf("remove %q at the end: want an absolute path, and not /", p)
+func checkRemove(lists ...[]string) error {
+	for _, paths := range lists {
+		for _, p := range paths {
+			if !filepath.IsAbs(p) || filepath.Clean(p) == "/" {
+				return fmt.Errorf("remove %q at the end: want an absolute path, and not /", p)
+			}
 		}
 	}
 	return nil
 }
 
-// openRemovals opens what is to be removed; what cannot be opened, or is not
-// ours, is left out.
+// open opens what is to be removed; what cannot be opened, or is not ours, is
+// left out.
+func (l *removals) open(whole, ifEmpty []string, note func(string, ...any)) {
+	l.whole = append(l.whole, openRemovals(whole, note)...)
+	l.ifEmpty = append(l.ifEmpty, openRemovals(ifEmpty, note)...)
+}
+
 func openRemovals(paths []string, note func(string, ...any)) []removal {
 	var list []removal
 	for _, p := range paths {
@@ -87,22 +102,42 @@ func openEntry(dir int, name string, flags uint64) (int, error) {
 	return fd, nil
 }
 
-// removeAll removes what there is to remove.
-func removeAll(list []removal) {
-	for i := range list {
-		if r := &list[i]; r.unused() {
-			r.remove()
+// remove removes what there is to remove. Its locks are kept until we exit.
+//
+// The directories that go if they are empty are locked first: who makes
+// something in one, or looks for what is left, sees all of this or nothing.
+// Before that comes what may take time.
+func (l *removals) remove() {
+	var unused []*removal
+	for i := range l.whole {
+		if r := &l.whole[i]; r.unused() {
+			unused = append(unused, r)
 		}
+	}
+	var locked []*removal
+	for i := range l.ifEmpty {
+		if r := &l.ifEmpty[i]; r.lock() {
+			locked = append(locked, r)
+		}
+	}
+	for _, r := range unused {
+		if r.isDir {
+			l.emptyDirectory(r.self, maxDepth)
+		}
+		l.unlink(r)
+	}
+	for _, r := range locked {
+		l.unlink(r)
 	}
 }
 
-// unusedWait is how long the dying sbxnet may take to let go of its lock: its
-// descriptors are closed one after the other, the control socket's maybe before.
-const unusedWait = 2 * time.Second
+// lockWait is how long others may keep a lock: the dying sbxnet, whose
+// descriptors are closed one after the other, the control socket's maybe before;
+// and those of its kind that die or start at the same time.
+const lockWait = 2 * time.Second
 
-// unused reports whether no living process holds the lock (flock(2)) on the file
-// "lock" of the directory, if it has one: who does uses it anew, and will remove
-// it. The lock is kept until we exit.
+// unused reports whether no living process holds the lock on the file "lock" of
+// the directory, if it has one: who does uses it anew, and will remove it.
 func (r *removal) unused() bool {
 	if !r.isDir {
 		return true
@@ -111,25 +146,33 @@ func (r *removal) unused() bool {
 	if errors.Is(err, unix.ENOENT) {
 		return true
 	}
-	for end := time.Now().Add(unusedWait); err == nil; time.Sleep(5 * time.Millisecond) {
-		if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-			return true
-		}
-		if time.Now().After(end) {
-			break
-		}
-	}
-	return false
+	return err == nil && waitLock(fd)
 }
 
-// remove removes it, if it is still where it was.
-func (r *removal) remove() {
-	if r.isDir {
-		emptyDirectory(r.self, maxDepth)
+// lock locks the directory itself.
+func (r *removal) lock() bool {
+	if !r.isDir {
+		return false
 	}
+	fd, err := unix.Openat(r.self, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return err == nil && waitLock(fd)
+}
+
+// waitLock takes a lock (flock(2)) when it is free; false if that takes too long.
+func waitLock(fd int) bool {
+	for end := time.Now().Add(lockWait); unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// unlink removes it, if it is still where it was and, as a directory, empty.
+func (l *removals) unlink(r *removal) {
 	now, err := openEntry(r.parent, r.name, unix.O_PATH)
 	if errors.Is(err, unix.EXDEV) {
-		uncover(r.parent, r.name)
+		l.uncover(r.parent, r.name)
 		now, err = openEntry(r.parent, r.name, unix.O_PATH)
 	}
 	if err != nil {
@@ -145,61 +188,4 @@ func (r *removal) remove() {
 		flags = unix.AT_REMOVEDIR // which spares one that is not empty
 	}
 	_ = unix.Unlinkat(r.parent, r.name, flags)
-}
-
-// maxDepth bounds the directories below one that is removed.
-const maxDepth = 32
-
-// emptyDirectory removes what is in a directory, directories as well, and
-// mounts that we may take off, but not what is mounted.
-func emptyDirectory(dir, depth int) {
-	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil || depth == 0 {
-		return
-	}
-	f := os.NewFile(uintptr(fd), "directory")
-	defer f.Close()
-	for {
-		names, err := f.Readdirnames(256)
-		for _, name := range names {
-			removeEntry(fd, name, depth)
-		}
-		if len(names) == 0 || err != nil {
-			return
-		}
-	}
-}
-
-func removeEntry(dir int, name string, depth int) {
-	err := unix.Unlinkat(dir, name, 0)
-	if err == unix.EBUSY { // a mount point
-		uncover(dir, name)
-		err = unix.Unlinkat(dir, name, 0)
-	}
-	if err != unix.EISDIR {
-		return
-	}
-	sub, err := openEntry(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if errors.Is(err, unix.EXDEV) {
-		uncover(dir, name)
-		sub, err = openEntry(dir, name, unix.O_RDONLY|unix.O_DIRECTORY)
-	}
-	if err == nil {
-		emptyDirectory(sub, depth-1)
-		unix.Close(sub)
-	}
-	_ = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-}
-
-// maxMounts bounds the mounts that are taken off one another.
-const maxMounts = 64
-
-// uncover takes off what is mounted on an entry of a directory, in the sandbox's
-// mount namespace, which has no other use by now.
-func uncover(dir int, name string) {
-	for range maxMounts {
-		if unix.Unmount(fdPath(dir)+"/"+name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) != nil {
-			return
-		}
-	}
 }

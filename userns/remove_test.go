@@ -110,12 +110,80 @@ func TestDirectoryThatWasReplacedStays(t *testing.T) {
 	}
 }
 
+// killed starts a sandbox, kills its sbxnet, and waits for its first process.
+func killed(t *testing.T, cfg Config, meanwhile func()) {
+	t.Helper()
+	p := startParent(t, cfg, nil)
+	meanwhile()
+	must(t, p.Process.Kill())
+	p.Wait()
+	gone(t, p.init)
+}
+
+func TestOuterDirectoryGoesWithTheLastInIt(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		outer := filepath.Join(t.TempDir(), "outer")
+		first, second := filepath.Join(outer, "first"), filepath.Join(outer, "second")
+		must(t, os.MkdirAll(first, 0o700))
+		must(t, os.Mkdir(second, 0o700))
+		cfg := unlinked()
+		cfg.PIDNamespace, cfg.Command = own, []string{"sleep", "1000"}
+		cfg.Remove, cfg.RemoveIfEmpty = []string{first}, []string{outer}
+		killed(t, cfg, func() {})
+		if exists(first) || !exists(second) {
+			t.Errorf("pid-namespace=%v: first: %v, second: %v", own, exists(first), exists(second))
+		}
+		cfg.Remove = nil // alone it is removed as well
+		killed(t, cfg, func() { must(t, os.Remove(second)) })
+		if exists(outer) {
+			t.Errorf("pid-namespace=%v: the empty directory is still there", own)
+		}
+	}
+}
+
+// Who holds the directory's lock is about to make something in it.
+func TestEmptyDirectoryThatIsLockedStays(t *testing.T) {
+	outer := filepath.Join(t.TempDir(), "outer")
+	inner := filepath.Join(outer, "inner")
+	must(t, os.MkdirAll(inner, 0o700))
+	f, err := os.Open(outer)
+	must(t, err)
+	defer f.Close()
+	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	cfg := unlinked()
+	cfg.Command = []string{"sleep", "1000"}
+	cfg.Remove, cfg.RemoveIfEmpty = []string{inner}, []string{outer}
+	killed(t, cfg, func() {})
+	if exists(inner) || !exists(outer) {
+		t.Errorf("inner: %v, outer: %v", exists(inner), exists(outer))
+	}
+}
+
+func TestEmptyDirectoryThatWasReplacedStays(t *testing.T) {
+	outer := filepath.Join(t.TempDir(), "outer")
+	must(t, os.Mkdir(outer, 0o700))
+	cfg := unlinked()
+	cfg.Command = []string{"sleep", "1000"}
+	cfg.RemoveIfEmpty = []string{outer}
+	killed(t, cfg, func() {
+		must(t, os.Rename(outer, outer+".old"))
+		must(t, os.Mkdir(outer, 0o700))
+	})
+	if !exists(outer) || !exists(outer+".old") {
+		t.Error("removed")
+	}
+}
+
 func TestOnlyWhatIsOursIsRemoved(t *testing.T) {
 	for _, p := range []string{"", "relative", "/", "/tmp/.."} {
 		cfg := unlinked()
 		cfg.Remove = []string{p}
 		if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), "absolute path") {
 			t.Errorf("%q: %v", p, err)
+		}
+		cfg.Remove, cfg.RemoveIfEmpty = nil, []string{p}
+		if _, err := Start(cfg); err == nil || !strings.Contains(err.Error(), "absolute path") {
+			t.Errorf("%q if empty: %v", p, err)
 		}
 	}
 	var notes []string
@@ -128,12 +196,13 @@ func TestOnlyWhatIsOursIsRemoved(t *testing.T) {
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	must(t, os.Symlink(t.TempDir(), link))
-	list := openRemovals([]string{theirs, "/none/there", link}, note)
-	if len(list) != 1 || list[0].isDir || len(notes) != 2 {
+	var list removals
+	list.open([]string{theirs, "/none/there", link}, []string{theirs}, note)
+	if len(list.whole) != 1 || list.whole[0].isDir || len(list.ifEmpty) != 0 || len(notes) != 3 {
 		t.Errorf("%+v, %q", list, notes)
 	}
 	start := time.Now()
-	removeAll(list)
+	list.remove()
 	if exists(link) || time.Since(start) > time.Second {
 		t.Error("the link is there, or it took long")
 	}

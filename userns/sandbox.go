@@ -112,21 +112,22 @@ func start(cfg Config, maps idMaps) (*Sandbox, error) {
 // parent death signal goes by the thread that forked.
 func (sb *Sandbox) spawn(cfg *Config) error {
 	s := &setup{
-		Network:      cfg.Network,
-		PIDNamespace: cfg.PIDNamespace,
-		NetRaw:       cfg.NetRaw,
-		Hostname:     cfg.Hostname,
-		Link:         cfg.Link,
-		Addresses:    cfg.Addresses,
-		Gateways:     cfg.Gateways,
-		ResolvConf:   []byte(cfg.ResolvConf),
-		Hosts:        []byte(cfg.Hosts),
-		Etc:          cfg.etc,
-		CopyUp:       cfg.CopyUp,
-		Propagation:  cfg.Propagation,
-		DetachNetNS:  cfg.DetachNetNS,
-		Listeners:    len(cfg.Listeners),
-		Remove:       cfg.Remove,
+		Network:       cfg.Network,
+		PIDNamespace:  cfg.PIDNamespace,
+		NetRaw:        cfg.NetRaw,
+		Hostname:      cfg.Hostname,
+		Link:          cfg.Link,
+		Addresses:     cfg.Addresses,
+		Gateways:      cfg.Gateways,
+		ResolvConf:    []byte(cfg.ResolvConf),
+		Hosts:         []byte(cfg.Hosts),
+		Etc:           cfg.etc,
+		CopyUp:        cfg.CopyUp,
+		Propagation:   cfg.Propagation,
+		DetachNetNS:   cfg.DetachNetNS,
+		Listeners:     len(cfg.Listeners),
+		Remove:        cfg.Remove,
+		RemoveIfEmpty: cfg.RemoveIfEmpty,
 	}
 	started := make(chan error)
 	go func() {

@@ -32,21 +32,22 @@ const initName = "sbxnet-init"
 // environment are not in it: they are init's own, because JSON would not carry
 // them byte for byte.
 type setup struct {
-	Network      Mode
-	PIDNamespace bool
-	NetRaw       bool
-	Hostname     string
-	Link         tapdev.Options
-	Addresses    []netip.Prefix
-	Gateways     []netip.Addr
-	ResolvConf   []byte
-	Hosts        []byte
-	Etc          string
-	CopyUp       []string
-	Propagation  Propagation
-	DetachNetNS  string
-	Listeners    int
-	Remove       []string
+	Network       Mode
+	PIDNamespace  bool
+	NetRaw        bool
+	Hostname      string
+	Link          tapdev.Options
+	Addresses     []netip.Prefix
+	Gateways      []netip.Addr
+	ResolvConf    []byte
+	Hosts         []byte
+	Etc           string
+	CopyUp        []string
+	Propagation   Propagation
+	DetachNetNS   string
+	Listeners     int
+	Remove        []string
+	RemoveIfEmpty []string
 }
 
 // newNetwork reports whether init and the command are in a network namespace

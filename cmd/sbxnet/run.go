@@ -182,7 +182,7 @@ func (r *running) sandboxConfig() userns.Config {
 		Log:          r.log,
 	}
 	if r.state != nil {
-		c.Remove = []string{r.state.Path}
+		c.Remove, c.RemoveIfEmpty = r.state.Leftovers()
 	}
 	if s.Network != userns.NetworkSandbox {
 		return c

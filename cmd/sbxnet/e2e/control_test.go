@@ -157,6 +157,33 @@ func TestTwentySandboxesAtOnce(t *testing.T) {
 	}
 }
 
+// Those that are killed at the same time leave nothing together that one alone
+// would have removed: not the directory that theirs are in. The others keep it.
+func TestSandboxesKilledAtOnceLeaveNothing(t *testing.T) {
+	last := start(t, "run", "--name", "last", "--", "sh", "-c", "echo up; sleep 100")
+	last.waitOutput("up", 60*time.Second)
+	var all []*process
+	for range 8 {
+		all = append(all, start(t, "run", "--", "sh", "-c", "echo up; sleep 100"))
+	}
+	for _, p := range all {
+		p.waitOutput("up", 60*time.Second)
+	}
+	for _, p := range all {
+		p.cmd.Process.Kill()
+	}
+	for _, p := range all {
+		p.wait(20 * time.Second)
+	}
+	last.until("state of the last alone", 20*time.Second, func() bool {
+		left, _ := filepath.Glob(filepath.Join(sceneOf(t).runtime, "sbxnet", "*"))
+		return len(left) == 1 && filepath.Base(left[0]) == "last"
+	})
+	inspectUp(t, "last")
+	last.cmd.Process.Kill()
+	last.wait(20 * time.Second)
+} // the scene's check is the rest of the test
+
 // A directory that somebody else could have made is not used, and the command
 // does not run.
 func TestHostileStateDirectoryIsRefused(t *testing.T) {

@@ -84,9 +84,7 @@ func (s *scene) leftovers(t *testing.T) []string {
 	}
 	for _, dir := range []string{s.tmp, s.runtime} {
 		filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-			// The directory that all sandboxes' are in goes with the last one that
-			// ends by itself; those that are killed leave it, empty.
-			if err == nil && path != dir && path != filepath.Join(s.runtime, "sbxnet") {
+			if err == nil && path != dir {
 				left = append(left, "file "+path)
 			}
 			return nil

@@ -274,6 +274,16 @@ func (d *Dir) SetChildPID(pid int) error {
 	return nil
 }
 
+// Leftovers are what is to be removed by others should this process be killed:
+// directories with all that is in them, and after that those that are empty by
+// then, as userns.Config takes them.
+func (d *Dir) Leftovers() (whole, ifEmpty []string) {
+	if d.root != "" {
+		ifEmpty = []string{d.root}
+	}
+	return []string{d.Path}, ifEmpty
+}
+
 // Close gives the name back and removes the directory.
 func (d *Dir) Close() error {
 	if d.root == "" {

@@ -384,3 +384,34 @@ func TestLongPaths(t *testing.T) {
 	}
 	again.Close()
 }
+
+// What others are to remove is what Close removes.
+func TestLeftoversAreWhatCloseRemoves(t *testing.T) {
+	runtime := runtimeDir(t)
+	named, err := Create("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := CreateAt(filepath.Join(runtime, "mine"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(runtime, "sbxnet")
+	whole, ifEmpty := named.Leftovers()
+	if !slices.Equal(whole, []string{filepath.Join(root, "web")}) || !slices.Equal(ifEmpty, []string{root}) {
+		t.Errorf("%q, %q", whole, ifEmpty)
+	}
+	// Where the user said the place, what it is in is the user's.
+	whole, ifEmpty = at.Leftovers()
+	if !slices.Equal(whole, []string{filepath.Join(runtime, "mine")}) || len(ifEmpty) != 0 {
+		t.Errorf("%q, %q", whole, ifEmpty)
+	}
+	for _, d := range []*Dir{named, at} {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if names := left(t, runtime); len(names) != 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}

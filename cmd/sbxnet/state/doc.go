@@ -14,8 +14,9 @@
 // Whatever is there already is used only if it is a directory of ours that nobody
 // else may enter; a symbolic link is not. Those who take, give back and sweep
 // names hold the outer directory's lock meanwhile, so that they see all of each
-// other's doing or nothing. What a killed sbxnet left is swept by the next one to
-// start: its lock is free. The outer directory goes with the last name.
+// other's doing or nothing. What a killed sbxnet left is removed by a process of
+// its in the sandbox (Leftovers); if that was killed too, it is swept by the next
+// one to start: its lock is free. The outer directory goes with the last name.
 //
 // That a sandbox is up is seen by its socket: somebody listens, or nobody does.
 //
