@@ -276,7 +276,12 @@ func TestTerminalTreatsTheSandboxAsOneJob(t *testing.T) {
 				stopped = append(stopped, p.init)
 			}
 			for _, pid := range stopped {
-				until(t, "Ctrl-Z stops all", func() bool { return state(pid) == "T" })
+				until(t, "Ctrl-Z stops all", func() bool {
+					// A shell that was just starting a program waits in vfork, in
+					// state D, for the stopped child to get as far as exec.
+					s := state(pid)
+					return s == "T" || pid == p.command && s == "D"
+				})
 			}
 			term.typeIn(t, "fg; echo status=$?\n")
 			until(t, "fg continues all", func() bool {
