@@ -274,3 +274,35 @@ func TestTransferIsExactWhileBuffersGrow(t *testing.T) {
 		transfer(t, seed, path, cfg, cfg, 3<<20, 300_000)
 	}
 }
+
+// TestSACKedRecordsAreJoined: however much arrives behind a hole, it costs one
+// record, in whichever order it is reported.
+func TestSACKedRecordsAreJoined(t *testing.T) {
+	cfg := testConfig()
+	cfg.SendBuffer, cfg.Caps = 1<<20, frame.Capabilities{}
+	opt := fullOptions()
+	opt.WindowScale = 10
+	for name, order := range map[string]func(i, n int) int{
+		"ascending":  func(i, n int) int { return i },
+		"descending": func(i, n int) int { return n - 1 - i },
+		"scattered":  func(i, n int) int { return i * 17 % n }, // n is no multiple of 17
+	} {
+		s := established(t, cfg, opt)
+		c := s.conn()
+		s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: 65535})
+		c.cwnd = 1 << 30
+		c.Write(make([]byte, 1<<20))
+		s.flush()
+		sent := append([]sent(nil), c.sent.all()...)
+		const n = 600
+		for i := range n {
+			r := sent[50+order(i, n)]
+			o := header.TCPOptions{Timestamp: true, TSVal: s.tsVal, TSEcr: s.tsEcr, NumSACK: 1}
+			o.SACK[0] = header.SACKBlock{Left: r.start, Right: r.end}
+			s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: 65535, opt: o}) // and all invariants are looked at
+		}
+		if want := len(sent) - n + 1; c.sent.count() != want || c.sacked != n*c.mss {
+			t.Errorf("%s: %d records, want %d; %d bytes SACKed, want %d", name, c.sent.count(), want, c.sacked, n*c.mss)
+		}
+	}
+}

@@ -360,6 +360,7 @@ func (c *Conn) retransmit(i, limit int) {
 	}
 	r.flags = r.flags&^flagLost | flagRetransmitted
 	r.at = c.engine.now
+	c.sent.noteResent(r)
 	if c.recovery == stateRecovery {
 		c.prrOut += r.len()
 	}

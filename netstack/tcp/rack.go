@@ -107,7 +107,13 @@ func (c *Conn) rackDetectLoss() {
 	recs := c.sent.all()
 	for i := range recs {
 		r := &recs[i]
-		if r.has(flagSacked|flagLost) || !sentAfter(k.at, k.end, r.at, r.end) {
+		if r.has(flagSacked | flagLost) {
+			continue
+		}
+		if !sentAfter(k.at, k.end, r.at, r.end) {
+			if c.sent.inOrderFrom(r) {
+				break // so were all behind it
+			}
 			continue
 		}
 		if remaining := r.at.Add(k.rtt + window).Sub(now); remaining > 0 {

@@ -42,16 +42,18 @@ func duplicateBlock(blocks []header.SACKBlock, ack seq.Value) (header.SACKBlock,
 // markSacked marks what the block covers. Records are split at its edges, as
 // far as their number is bounded. Work is bounded by that too.
 func (c *Conn) markSacked(b header.SACKBlock, s *segment, a *ackEvent) {
-	for i := c.sent.find(b.Left); i < c.sent.count(); i++ {
+	for i := c.sent.find(b.Left); i < c.sent.count(); {
 		r := &c.sent.all()[i]
 		if !r.start.LessThan(b.Right) {
 			return
 		}
 		if r.has(flagSacked) {
+			i++
 			continue
 		}
 		if r.start.LessThan(b.Left) {
 			c.sent.split(i, b.Left, c.recordLimit()) // the rest is the next record
+			i++
 			continue
 		}
 		if b.Right.LessThan(r.end) {
@@ -61,6 +63,7 @@ func (c *Conn) markSacked(b header.SACKBlock, s *segment, a *ackEvent) {
 			r = &c.sent.all()[i]
 		}
 		c.recordSacked(r, s, a)
+		i = c.sent.joinSacked(i)
 	}
 }
 

@@ -30,9 +30,15 @@ func (r *sent) has(f uint8) bool { return r.flags&f != 0 }
 // sentQueue is the records from SND.UNA to SND.NXT, contiguous and ascending.
 // It is bounded: past a limit of records, new data joins the last record, and
 // past twice that a SACK block that would split one is ignored (CVE-2019-11478).
+//
+// Records that the peer has SACKed one behind the other are joined, and what is
+// put in or taken out moves the records on the shorter side of it. So a SACK's
+// cost is that of the holes it tells of, not of all that is in flight.
 type sentQueue struct {
-	recs []sent
-	head int
+	recs      []sent
+	head      int
+	resent    seq.Value // the highest end of a record that was sent again, if anyResent
+	anyResent bool      // and it is still here
 }
 
 // all is the records in order. The slice is good until the queue changes.
@@ -72,9 +78,12 @@ func (q *sentQueue) makeRoom() {
 func (q *sentQueue) drop(n int) {
 	q.head += n
 	if q.head < len(q.recs) {
+		if q.inOrderFrom(&q.recs[q.head]) {
+			q.anyResent = false // or its number would be taken for a later one
+		}
 		return
 	}
-	q.recs, q.head = q.recs[:0], 0
+	q.recs, q.head, q.anyResent = q.recs[:0], 0, false
 	if cap(q.recs) > keepSent {
 		q.recs = nil
 	}
@@ -101,10 +110,57 @@ func (q *sentQueue) split(i int, v seq.Value, limit int) bool {
 // cut is split for retransmission, which cuts whole segments off and so is
 // bounded by the buffer.
 func (q *sentQueue) cut(i int, v seq.Value) {
-	q.makeRoom()
-	i += q.head
-	q.recs = append(q.recs, sent{})
-	copy(q.recs[i+1:], q.recs[i:])
-	q.recs[i].end = v
-	q.recs[i+1].start = v
+	if q.head > 0 && i < q.count()/2 {
+		q.head--
+		recs := q.all()
+		copy(recs[:i+1], recs[1:i+2])
+	} else {
+		q.makeRoom()
+		q.recs = append(q.recs, sent{})
+		recs := q.all()
+		copy(recs[i+1:], recs[i:])
+	}
+	recs := q.all()
+	recs[i].end = v
+	recs[i+1].start = v
+}
+
+// joinSacked joins record i, which the peer has, with its neighbours if it has
+// them too, and returns the index of the record behind.
+func (q *sentQueue) joinSacked(i int) int {
+	if i > 0 && q.all()[i-1].has(flagSacked) {
+		i--
+		q.join(i)
+	}
+	if i+1 < q.count() && q.all()[i+1].has(flagSacked) {
+		q.join(i)
+	}
+	return i + 1
+}
+
+// join makes one of record i and the one behind it.
+func (q *sentQueue) join(i int) {
+	recs := q.all()
+	r, next := &recs[i], &recs[i+1]
+	r.end, r.at, r.flags = next.end, max(r.at, next.at), r.flags|next.flags
+	if i < len(recs)/2 {
+		copy(recs[1:i+2], recs[:i+1])
+		q.head++
+		return
+	}
+	copy(recs[i+1:], recs[i+2:])
+	q.recs = q.recs[:len(q.recs)-1]
+}
+
+// noteResent notes that the record was sent again.
+func (q *sentQueue) noteResent(r *sent) {
+	if !q.anyResent || q.resent.LessThan(r.end) {
+		q.anyResent, q.resent = true, r.end
+	}
+}
+
+// inOrderFrom reports whether no record from r on was sent again: then each was
+// sent later than the one before.
+func (q *sentQueue) inOrderFrom(r *sent) bool {
+	return !q.anyResent || q.resent.LessThanEq(r.start)
 }
