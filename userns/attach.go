@@ -37,6 +37,10 @@ type AttachConfig struct {
 	// both with Configure only.
 	Addresses []netip.Prefix
 	Gateways  []netip.Addr
+	// Remove and RemoveIfEmpty are what the process inside removes when this one
+	// has died without Close, as a sandbox's first process does (Config). What is
+	// mounted there stays.
+	Remove, RemoveIfEmpty []string
 	// Log receives what went less well than asked; nil discards it.
 	Log *slog.Logger
 }
@@ -82,6 +86,9 @@ func Attach(cfg AttachConfig) (*Attachment, error) {
 	}
 	if cfg.Link.Name == "" {
 		return nil, errors.New("attach: the link has no name")
+	}
+	if err := checkRemove(cfg.Remove, cfg.RemoveIfEmpty); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
 	}
 	t, err := openTarget(&cfg)
 	if err != nil {
@@ -139,6 +146,7 @@ func startAttachProcess(cfg *AttachConfig, t *target) (*os.Process, *net.UnixCon
 	}
 	return e.startControlled(&attachSetup{
 		Link: cfg.Link, Configure: cfg.Configure, Addresses: cfg.Addresses, Gateways: cfg.Gateways,
+		Remove: cfg.Remove, RemoveIfEmpty: cfg.RemoveIfEmpty,
 	})
 }
 
@@ -263,6 +271,18 @@ func (a *Attachment) PID() int {
 	}
 }
 
+// Remove adds to AttachConfig.Remove what has been made since. It fails if the
+// process inside was killed.
+func (a *Attachment) Remove(paths ...string) error {
+	if err := checkRemove(paths); err != nil {
+		return err
+	}
+	if err := sendMessage(a.conn, message{Op: opRemove, Paths: paths}); err != nil {
+		return fmt.Errorf("remove %q at the end: %w", paths, err)
+	}
+	return nil
+}
+
 // Close ends the process in the namespace and closes descriptors that Link did
 // not hand out. A link that was created goes with the last of its descriptors.
 func (a *Attachment) Close() error {
@@ -277,7 +297,9 @@ func (a *Attachment) close() error {
 	if a.conn == nil {
 		return nil
 	}
-	a.conn.Close() // it takes this for our death
+	_ = a.conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may be stopped
+	_ = sendMessage(a.conn, message{Op: opEnd})
+	a.conn.Close() // without that message it takes this for our death
 	select {
 	case <-a.ended:
 		return nil

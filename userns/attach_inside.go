@@ -21,17 +21,19 @@ const attachName = "sbxnet-attach"
 
 // attachSetup is what the process that attaches is told.
 type attachSetup struct {
-	Link      tapdev.Options
-	Configure bool
-	Addresses []netip.Prefix
-	Gateways  []netip.Addr
+	Link                  tapdev.Options
+	Configure             bool
+	Addresses             []netip.Prefix
+	Gateways              []netip.Addr
+	Remove, RemoveIfEmpty []string
 }
 
 // attachProcess is the process inside the network namespace.
 type attachProcess struct {
-	setup attachSetup
-	conn  *net.UnixConn
-	found Found // as last reported
+	setup    attachSetup
+	conn     *net.UnixConn
+	found    Found // as last reported
+	removals removals
 }
 
 // runAttach is that process, from main to exit.
@@ -44,33 +46,56 @@ func runAttach([]string) int {
 	if p.conn, err = connectDown(&p.setup); err != nil {
 		return StatusFailed // nobody to tell
 	}
-	// Best effort, for a sbxnet killed while we are stopped; and so that nobody
-	// in the namespace who has fewer capabilities than we may trace us.
-	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+	// Best effort, for a sbxnet killed while we are stopped: we are to see it. And
+	// so that nobody in the namespace who has fewer capabilities than we may trace
+	// us.
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCONT), 0, 0, 0)
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	p.removals.open(p.setup.Remove, p.setup.RemoveIfEmpty, p.note)
+	status := 0
+	if err := p.bringUp(); err != nil {
+		sendFailure(p.conn, err)
+		status = StatusFailed
+	}
+	if p.obey() {
+		p.removals.remove()
+	}
+	return status
+}
+
+// bringUp gives sbxnet the link, and goes on to tell of changes.
+func (p *attachProcess) bringUp() error {
 	info, files, err := p.attach()
 	if err != nil {
-		sendFailure(p.conn, err)
-		return StatusFailed
+		return err
 	}
+	defer closeAll(files)
 	changes := p.subscribe()
 	if p.found, err = learn(info.Name); err != nil {
-		sendFailure(p.conn, err)
-		return StatusFailed
+		return err
 	}
-	if sendMessage(p.conn, message{Op: opReady, Info: &info, Found: &p.found}, files...) != nil {
-		return StatusFailed
+	if err := sendMessage(p.conn, message{Op: opReady, Info: &info, Found: &p.found}, files...); err != nil {
+		return err
 	}
-	closeAll(files)
 	go p.follow(info.Name, changes)
-	for { // until sbxnet closes its end
+	return nil
+}
+
+// obey does what sbxnet says until that is to end, or sbxnet has died.
+func (p *attachProcess) obey() (died bool) {
+	for {
 		m, files, err := receiveMessage(p.conn)
 		closeAll(files)
 		if err != nil {
-			return 0
+			return true
 		}
-		if m.Op == opListen {
+		switch m.Op {
+		case opEnd:
+			return false
+		case opListen:
 			p.listen(m.Sockets)
+		case opRemove:
+			p.removals.open(m.Paths, nil, p.note)
 		}
 	}
 }

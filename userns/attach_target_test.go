@@ -247,39 +247,8 @@ func TestProcessInsideHasNoDescriptorsOfOurs(t *testing.T) {
 
 func TestKillingWhoAttachedEndsTheProcessInside(t *testing.T) {
 	ns := makeNamespace(t, "", rootInside...)
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", attachEnv, ns.pid))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	var inside int
-	if _, err := fmt.Fscan(out, &inside); err != nil {
-		t.Fatal(err)
-	}
-	must(t, syscall.Kill(inside, syscall.SIGSTOP)) // even so
-	must(t, cmd.Process.Kill())
-	cmd.Wait()
-	gone(t, inside)
+	p := startAttachParent(t, attachSpec{PID: ns.pid})
+	must(t, syscall.Kill(p.inside, syscall.SIGSTOP)) // even so
+	p.kill(t)
 	until(t, "the link goes too", func() bool { return !strings.Contains(ns.run(t, "ip -o link"), "tap0") })
-}
-
-// attachEnv holds the ID of the process that a process of its own attaches to.
-const attachEnv = "SBXNET_TEST_ATTACH"
-
-func runAttachParent(spec string) int {
-	os.Unsetenv(attachEnv)
-	var ns theirs
-	fmt.Sscan(spec, &ns.pid)
-	a, err := Attach(attachTo(ns))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return StatusFailed
-	}
-	_, files := a.Link()
-	fmt.Println(a.PID())
-	<-a.Done()
-	closeAll(files)
-	a.Close()
-	return 0
 }

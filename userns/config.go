@@ -106,8 +106,9 @@ type Config struct {
 	// sandbox's first process removes when this process has died without
 	// closing the sandbox: directories with all that is in them, never what a
 	// symbolic link leads to or what is mounted there, and only what is there at
-	// Start, is the caller's, and has not been replaced since. A directory whose
-	// file "lock" somebody holds by then, by flock(2), is in use anew and stays.
+	// Start, is the caller's, and has not been replaced since or, if it is a file,
+	// written to. A directory whose file "lock" somebody holds by then, by
+	// flock(2), is in use anew and stays.
 	Remove []string
 	// RemoveIfEmpty lists directories that go after these, if nothing is in them
 	// then. They are locked by flock(2) from before the first removal on, each of

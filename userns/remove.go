@@ -31,6 +31,9 @@ type removal struct {
 	self   int // an O_PATH descriptor
 	id     namespaceID
 	isDir  bool
+	// written is when a regular file was; zero for others. Who writes a file
+	// anew, such as one with a process ID, keeps its inode.
+	written unix.Timespec
 }
 
 // checkRemove refuses what could only be a mistake.
@@ -85,8 +88,22 @@ func openRemoval(path string) (removal, error) {
 		return r, err
 	}
 	r.id = namespaceID{uint64(st.Dev), st.Ino}
-	r.isDir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		r.isDir = true
+	case unix.S_IFREG:
+		r.written = st.Mtim
+	}
 	return r, nil
+}
+
+// isStill reports whether what is open is what there was.
+func (r *removal) isStill(fd int) bool {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || (namespaceID{uint64(st.Dev), st.Ino}) != r.id {
+		return false
+	}
+	return st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mtim == r.written
 }
 
 // openEntry opens what is of that name in a directory, itself: neither what a
@@ -168,7 +185,7 @@ func waitLock(fd int) bool {
 	return true
 }
 
-// unlink removes it, if it is still where it was and, as a directory, empty.
+// unlink removes it, if it is still there as it was and, as a directory, empty.
 func (l *removals) unlink(r *removal) {
 	now, err := openEntry(r.parent, r.name, unix.O_PATH)
 	if errors.Is(err, unix.EXDEV) {
@@ -178,9 +195,9 @@ func (l *removals) unlink(r *removal) {
 	if err != nil {
 		return
 	}
-	id, err := namespaceOf(now)
+	still := r.isStill(now)
 	unix.Close(now)
-	if err != nil || id != r.id {
+	if !still {
 		return
 	}
 	flags := 0

@@ -75,7 +75,7 @@ type op string
 const (
 	opMapped  op = "mapped"  // down: the ID maps are written, carry on
 	opExec    op = "exec"    // down: start the command
-	opEnd     op = "end"     // down: sbxnet ends the sandbox, and lives
+	opEnd     op = "end"     // down: sbxnet ends this, and lives
 	opSignal  op = "signal"  // down: Number arrived at sbxnet
 	opNote    op = "note"    // up: Text is worth a log line
 	opReady   op = "ready"   // up: Info and descriptors of the link
@@ -86,6 +86,7 @@ const (
 
 	opListen    op = "listen"    // down: bind Sockets
 	opListening op = "listening" // up: the descriptors of them
+	opRemove    op = "remove"    // down: Paths are to go if sbxnet dies
 )
 
 // message is one datagram on the control socket.
@@ -99,6 +100,8 @@ type message struct {
 	// Found comes with opReady and opFound of an attachment, Sockets with opListen.
 	Found   *Found   `json:",omitempty"`
 	Sockets []Socket `json:",omitempty"`
+	// Paths come with opRemove.
+	Paths []string `json:",omitempty"`
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.
@@ -191,6 +194,11 @@ func sendMessage(c *net.UnixConn, m message, files ...*os.File) error {
 func receiveMessage(c *net.UnixConn) (message, []*os.File, error) {
 	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(maxMessageFiles*4))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if errors.Is(err, unix.ECONNRESET) {
+		// It closed its end without having read all. That is said before what it
+		// sent, and once (__skb_try_recv_datagram, net/core/datagram.c).
+		n, oobn, _, _, err = c.ReadMsgUnix(b, oob)
+	}
 	if err != nil {
 		return message{}, nil, err
 	}

@@ -68,3 +68,22 @@ func TestTextFromInsideCannotDriveTheTerminal(t *testing.T) {
 		t.Errorf("%d bytes, want %d", n, maxText)
 	}
 }
+
+// Whoever closes an end with something unread resets the connection; what it had
+// sent before is to arrive all the same.
+func TestLastMessageArrivesFromWhoDidNotReadAll(t *testing.T) {
+	ours, theirs, err := controlPair()
+	must(t, err)
+	defer ours.Close()
+	peer, err := controlConn(theirs)
+	must(t, err)
+	must(t, sendMessage(ours, message{Op: opSignal}))
+	must(t, sendMessage(peer, message{Op: opExited, Number: 7}))
+	must(t, peer.Close())
+	if m, _, err := receiveMessage(ours); err != nil || m.Op != opExited || m.Number != 7 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, _, err := receiveMessage(ours); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last: %v", err)
+	}
+}

@@ -109,6 +109,9 @@ func (a *attached) attach() error {
 	cfg := userns.AttachConfig{
 		PID: s.PID, NetNS: s.NetNS, UserNS: s.UserNS, Link: s.Link, Configure: s.Configure, Log: a.log,
 	}
+	if a.state != nil {
+		cfg.Remove, cfg.RemoveIfEmpty = a.state.Leftovers()
+	}
 	if s.Configure {
 		cfg.Link.HardwareAddr = net.HardwareAddr(network.SandboxMAC[:])
 	}

@@ -247,6 +247,39 @@ func TestAttachGivesANamespaceItsNetwork(t *testing.T) {
 	}
 }
 
+// Killed, it leaves its name and its port to the next one, and no file, even with
+// nothing else to come.
+func TestAttachThatIsKilledLeavesNothing(t *testing.T) {
+	needTAP(t)
+	target := bareNamespace(t, ":")
+	root := filepath.Join(sceneOf(t).runtime, "sbxnet")
+	published := fmt.Sprintf("127.0.0.1:%d:80", freePort(t))
+	for _, stop := range []bool{false, true} {
+		p := start(t, "attach", "--name", "far", "-p", published, fmt.Sprint(target.Pid))
+		i := inspectUp(t, "far")
+		if i.StateDir != filepath.Join(root, "far") {
+			t.Errorf("%+v", i)
+		}
+		if stop { // all of the job, as with Ctrl-Z
+			for _, pid := range sceneOf(t).processes() {
+				syscall.Kill(pid, syscall.SIGSTOP)
+			}
+		}
+		p.cmd.Process.Kill()
+		if r := p.wait(5 * time.Second); r.status != 128+9 {
+			t.Errorf("status %d", r.status)
+		}
+		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			_, err := os.Lstat(root)
+			if left := sceneOf(t).processes(); os.IsNotExist(err) && len(left) == 0 {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("stopped=%v: state directory: %v, processes %v", stop, err, left)
+			}
+		}
+	}
+}
+
 // What others configured is what it answers as; --configure=false changes nothing.
 func TestAttachLearnsWhatIsConfigured(t *testing.T) {
 	needTAP(t)

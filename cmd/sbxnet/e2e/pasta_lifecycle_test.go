@@ -331,8 +331,8 @@ func TestCompatPastaPortsThatLeadOut(t *testing.T) {
 	}
 }
 
-// Told to end, pasta leaves a namespace like the one it found. Killed, it leaves
-// no link and no port, and the files that it leaves are in nobody's way.
+// Told to end, or killed, pasta leaves a namespace like the one it found: no link,
+// no port, no file.
 func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {
 	if !inAWorld(t) {
 		return
@@ -342,18 +342,23 @@ func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {
 	n := newNetNSFile(t)
 	dir := scratch(t)
 	socket := filepath.Join(dir, "sock")
+	exists := func(path string) bool { _, err := os.Lstat(path); return err == nil }
 	port := freePort(t)
 	n.serve("who", "tcp", ":80")
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGINT, syscall.SIGKILL, syscall.SIGTERM} {
 		bg := startPasta(t, "--config-net", "-c", socket, "-t", fmt.Sprintf("%d:80", port), "-u", "none", "--netns", n.path)
 		eventuallySays(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port), remoteAddr4+":")
 		syscall.Kill(bg.pid, sig)
-		if sig == syscall.SIGKILL {
-			os.Remove(bg.pidFile)
+		if sig == syscall.SIGKILL { // what is left is its process inside's to remove
+			for deadline := time.Now().Add(5 * time.Second); exists(bg.pidFile) || exists(socket); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("PID file: %v, socket: %v", exists(bg.pidFile), exists(socket))
+				}
+			}
 		}
 		bg.ends()
-		if _, err := os.Stat(socket); (err == nil) != (sig == syscall.SIGKILL) {
-			t.Errorf("after %v: socket: %v", sig, err)
+		if exists(socket) {
+			t.Errorf("after %v: the socket is left", sig)
 		}
 		assertFree(t, port)
 		for deadline := time.Now().Add(5 * time.Second); strings.Contains(n.inside("ip -o link"), "host0"); time.Sleep(20 * time.Millisecond) {

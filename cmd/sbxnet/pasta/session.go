@@ -218,6 +218,7 @@ func (s *session) listen() error {
 		return fmt.Errorf("--conf-path %s: %w", console.Shown(s.options.Control), err)
 	}
 	s.onClose(c.Close)
+	s.goesWithUs(c.path)
 	return nil
 }
 
@@ -231,6 +232,7 @@ func (s *session) writePID() error {
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("PID file %w", err)
 	}
+	s.goesWithUs(name)
 	s.onClose(func() error {
 		if b, err := os.ReadFile(name); err == nil && string(b) == text {
 			os.Remove(name)
@@ -238,6 +240,19 @@ func (s *session) writePID() error {
 		return nil
 	})
 	return nil
+}
+
+// goesWithUs has a file that we made removed should we be killed, by our process
+// in the namespace, where there is one. Not what a name such as /dev/stdout leads
+// to.
+func (s *session) goesWithUs(name string) {
+	st, err := os.Lstat(name)
+	if err == nil && s.attachment != nil && (st.Mode().IsRegular() || st.Mode().Type() == os.ModeSocket) {
+		err = s.attachment.Remove(name)
+	}
+	if err != nil {
+		s.log.Debug(err.Error())
+	}
 }
 
 // wait returns when the namespace has gone, or its link, or we are told to end.
