@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sbxnet/cmd/sbxnet/network"
@@ -44,10 +45,27 @@ func start(o *options, log *slog.Logger) (_ *session, err error) {
 			return nil, err
 		}
 		s.api = a
+		s.leaveNoSocket(o.APISocket)
 		go a.serve()
 	}
 	o.confine(log)
 	return s, nil
+}
+
+// leaveNoSocket has the process inside remove the API's socket if we are killed,
+// as RootlessKit does to end us. Where that cannot be, the next start replaces
+// the socket.
+func (s *session) leaveNoSocket(path string) {
+	if s.attachment == nil {
+		return
+	}
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		err = s.attachment.Remove(absolute)
+	}
+	if err != nil {
+		s.log.Warn("the API socket " + path + " stays if this process is killed: " + err.Error())
+	}
 }
 
 // advertiseEvery is the longest time between router advertisements, which the
