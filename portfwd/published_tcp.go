@@ -37,8 +37,31 @@ type listenPort struct {
 	ipv6     lastTarget
 }
 
-// lastTarget remembers which of the targets had a server, as an index.
-type lastTarget struct{ index int }
+// lastTarget remembers for a while which of the targets had a server. Not for
+// ever: a server that was found at its second address because it was not yet
+// bound to the first is to see its clients as they are.
+type lastTarget struct {
+	index int
+	until timer.Instant // from when on the search begins with the first again
+}
+
+// rememberTarget is how long a target is tried first.
+const rememberTarget = time.Second
+
+// first is the index of the target to try first.
+func (l *lastTarget) first(now timer.Instant) int {
+	if now >= l.until {
+		return 0
+	}
+	return l.index
+}
+
+// found takes note of where a search ended that began with the target first.
+func (l *lastTarget) found(index, first int, now timer.Instant) {
+	if index != first || now >= l.until {
+		l.index, l.until = index, now.Add(rememberTarget)
+	}
+}
 
 // publishTCP starts to accept on a bound socket.
 func (s *shard) publishTCP(b *spec.Bound) (*listenPort, error) {
@@ -122,7 +145,7 @@ func (p *listenPort) welcome(fd int, client netip.AddrPort) {
 		last = &p.ipv4
 	}
 	r.writable, r.published = true, true
-	r.dial = &dial{client: client, last: last, first: last.index}
+	r.dial = &dial{client: client, last: last, first: last.first(p.loop.Now())}
 	r.dial.targets = p.policy.targets(r.dial.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
 	if !r.dial.next(r) {
 		r.abort()
@@ -198,7 +221,7 @@ func (r *relay) dialFrom(local, target netip.AddrPort) (*tcp.Conn, error) {
 
 // reached is called when a target has answered.
 func (d *dial) reached(r *relay) {
-	d.last.index = d.index
+	d.last.found(d.index, d.first, r.loop.Now())
 	r.counters.tcpPublished++
 	if r.debugs() {
 		r.log.Debug("connection in", slog.String("client", d.client.String()), slog.Any("flow", r))

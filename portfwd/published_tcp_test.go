@@ -73,6 +73,44 @@ func TestServerIsFoundHoweverItIsBound(t *testing.T) {
 	}
 }
 
+// A client that was there before the server had all its addresses is seen
+// otherwise than it is; those that come later are not.
+func TestServerThatMovesToItsFirstAddressSeesClientsAsTheyAre(t *testing.T) {
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			w := newWorld(t, publishing("0.0.0.0:7001:80/"+network))
+			ask, serve := askTCP, func(at string) io.Closer {
+				l := w.listen("tcp", at)
+				go whoTCP(l)
+				return l
+			}
+			if network == "udp" {
+				ask, serve = askUDP, func(at string) io.Closer {
+					c := w.listenPacket("udp", at)
+					go whoUDP(c)
+					return c
+				}
+			}
+			ipv6 := serve(net.JoinHostPort(sandbox6, "80"))
+			if answer, _ := ask(t, outside4, net.JoinHostPort(outside4, "7001")); answer == "" {
+				t.Fatal("the server is not found at its IPv6 address")
+			}
+			ipv6.Close()
+			serve(net.JoinHostPort(sandbox4, "80"))
+			serve(net.JoinHostPort(sandbox6, "80"))
+			for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+				answer, local := ask(t, outside4, net.JoinHostPort(outside4, "7001"))
+				if answer == local {
+					return
+				}
+				if time.Since(began) > 10*rememberTarget {
+					t.Fatalf("client %s is still seen as %s", local, answer)
+				}
+			}
+		})
+	}
+}
+
 func TestPublishedPortWithoutServerResets(t *testing.T) {
 	w := newWorld(t, publishing("127.0.0.1::80"))
 	c, err := net.Dial("tcp", w.bound[0].Host.String())

@@ -143,7 +143,7 @@ func (p *udpPort) newVisitor(m *hostsock.Message, client netip.AddrPort) *udpFlo
 	if client.Addr().Is4() {
 		v.last = &p.ipv4
 	}
-	v.first = v.last.index
+	v.first = v.last.first(p.loop.Now())
 	v.targets = p.policy.targets(v.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
 	f := &udpFlow{shard: p.shard, fd: -1, visitor: v}
 	f.flow = f
@@ -232,7 +232,7 @@ func (v *visitor) answered(f *udpFlow) {
 	if f.replied {
 		return
 	}
-	v.last.index = v.index
+	v.last.found(v.index, v.first, f.loop.Now())
 	v.release(&f.udp)
 }
 
