@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"net/netip"
 	"time"
 
 	"sbxnet/netstack/timer"
@@ -14,10 +15,12 @@ import (
 // the repair of a loss. While the sender's window still grows, as in slow start,
 // it asks for up to twice that again, so as to be ahead of it.
 //
-// The round trip is the shortest that the connection has seen. With the latest
-// one a buffer would grow for ever on a path without loss: more of it makes a
-// longer queue, and that a longer round trip, in which more arrives. Nor does the
-// congestion window count, which on such a path grows without end as well.
+// The round trip is the shortest that any connection with the same address has
+// seen. With the latest one a buffer would grow for ever on a path without loss:
+// more of it makes a longer queue, and that a longer round trip, in which more
+// arrives; and a connection that begins while others fill the queue never sees it
+// empty. Nor does the congestion window count, which on such a path grows without
+// end as well.
 //
 // A peer can make its round trips look long. What that brings it is bounded by
 // the configured sizes, and by the pressure on the memory of all connections:
@@ -34,6 +37,7 @@ type tuner struct {
 	counted bool          // since is valid
 	moved   int           // bytes since then
 	last    int           // bytes per round trip, when they were counted last
+	full    bool          // since then the writer has found less room than it wanted
 }
 
 // count notes n bytes that have arrived, and returns how large the buffer ought
@@ -63,10 +67,30 @@ func (t *tuner) grow(n, most int) {
 	t.size = max(t.size, min(n, most))
 }
 
-// shortestTrip is the least round trip that a connection has seen, in either
-// direction; 0: none. It is never forgotten: see above.
+// trips remembers the shortest round trips to the addresses that were met last.
+// A path that becomes longer keeps its shortest one for as long.
+type trips struct {
+	addrs [8]netip.Addr
+	least [8]*time.Duration
+	next  int
+}
+
+// to returns where the shortest round trip to an address is kept; 0: none yet.
+func (t *trips) to(a netip.Addr) *time.Duration {
+	for i := range t.addrs {
+		if t.addrs[i] == a {
+			return t.least[i]
+		}
+	}
+	i := t.next
+	t.next = (i + 1) % len(t.addrs)
+	t.addrs[i], t.least[i] = a, new(time.Duration)
+	return t.least[i]
+}
+
+// shortestTrip is a connection's view of the shortest round trip on its path.
 type shortestTrip struct {
-	rtt time.Duration
+	least *time.Duration
 
 	// One who only receives finds it by the timestamps that the peer echoes (RFC
 	// 7323 §4). Their clock is too coarse to be read, but the first segment with a
@@ -79,8 +103,8 @@ type shortestTrip struct {
 
 func (t *shortestTrip) sample(d time.Duration) {
 	d = max(d, time.Microsecond)
-	if t.rtt == 0 || d < t.rtt {
-		t.rtt = d
+	if *t.least == 0 || d < *t.least {
+		*t.least = d
 	}
 }
 
@@ -95,9 +119,10 @@ func (t *shortestTrip) sent(tsval uint32, now timer.Instant) {
 	}
 }
 
-// echoed notes the timestamp that an acceptable segment echoes.
+// echoed notes the timestamp that an acceptable segment echoes. One that was not
+// sent yet is no echo.
 func (t *shortestTrip) echoed(tsecr uint32, now timer.Instant) {
-	if t.waits && int32(tsecr-t.echo) >= 0 {
+	if t.waits && int32(tsecr-t.echo) >= 0 && int32(t.tsval-tsecr) >= 0 {
 		t.waits = false
 		t.sample(now.Sub(t.echoAt))
 	}
@@ -105,24 +130,31 @@ func (t *shortestTrip) echoed(tsecr uint32, now timer.Instant) {
 
 // startTuning gives both directions the size that they begin with.
 func (c *Conn) startTuning() {
-	c.sndTune.size, c.rcvTune.size = c.engine.cfg.SendBuffer, c.engine.cfg.ReceiveBuffer
+	e := c.engine
+	c.sndTune.size, c.rcvTune.size = e.cfg.SendBuffer, e.cfg.ReceiveBuffer
+	c.trip.least = e.trips.to(c.route.Remote.Addr())
 }
 
 // tuneSend notes that the peer has acknowledged n bytes. A buffer that the
 // writer does not fill is large enough.
 func (c *Conn) tuneSend(n int) {
 	e := c.engine
-	want := c.sndTune.count(e.now, n, c.trip.rtt)
-	if want > c.sndTune.size && c.wantWrite && !e.pool.pressed() {
-		c.sndTune.grow(want, e.cfg.SendBufferMax)
+	t := &c.sndTune
+	want := t.count(e.now, n, *c.trip.least)
+	if want == 0 {
+		return
 	}
+	if want > t.size && t.full && !e.pool.pressed() {
+		t.grow(want, e.cfg.SendBufferMax)
+	}
+	t.full = c.wantWrite
 }
 
 // tuneReceive notes that the handler has taken n bytes. What it leaves in the
 // buffer says nothing about the path.
 func (c *Conn) tuneReceive(n int) {
 	e := c.engine
-	want := c.rcvTune.count(e.now, n, c.trip.rtt)
+	want := c.rcvTune.count(e.now, n, *c.trip.least)
 	if want > c.rcvTune.size && !e.pool.pressed() {
 		c.rcvTune.grow(want, e.cfg.ReceiveBufferMax)
 	}

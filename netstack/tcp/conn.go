@@ -150,7 +150,7 @@ func (c *Conn) Reserve(n int, bufs [][]byte) [][]byte {
 	}
 	space := c.SendSpace()
 	if n > space {
-		n, c.wantWrite = space, true
+		n, c.wantWrite, c.sndTune.full = space, true, true
 	}
 	before := len(bufs)
 	bufs = c.buf.reserve(&c.engine.pool, n, bufs)

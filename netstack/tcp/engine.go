@@ -36,6 +36,7 @@ type Engine struct {
 	congestion congestion
 	pool       pool
 	stats      Stats
+	trips      trips
 
 	dirtyHead, dirtyTail *Conn
 
