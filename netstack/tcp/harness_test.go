@@ -326,7 +326,7 @@ func (c *Conn) invariants() error {
 	if most := (c.buf.len+2*chunkSize-1)/chunkSize + 1; len(c.buf.chunks) > most || c.buf.len == 0 && len(c.buf.chunks) > 0 {
 		return fmt.Errorf("%d chunks for %d bytes", len(c.buf.chunks), c.buf.len)
 	}
-	if c.Buffered() > c.rcvTune.size+1<<c.rcvShift || len(c.in.ranges) > maxRanges {
+	if c.Buffered() > int(c.storeEdge().Diff(c.in.base)) || len(c.in.ranges) > maxRanges {
 		return fmt.Errorf("receive buffer of %d bytes, %d ranges", c.Buffered(), len(c.in.ranges))
 	}
 	for i, r := range c.in.ranges {

@@ -20,12 +20,21 @@ func (c *Conn) bufferEdge() seq.Value {
 	return c.in.base.Add(uint32(c.receiveLimit()))
 }
 
-// storeEdge is where received data is cut off whatever was advertised. The slack
-// is what rounding up to the window's scale can add. Memory under pressure does
-// not take back what was promised before.
+// storeEdge is where received data is cut off whatever was advertised. Memory
+// under pressure does not take back what was promised before.
+//
+// The edge that was promised lies beyond the buffer's, since the field rounds up
+// and no edge moves back: each acknowledgement can add up to a unit of the scale,
+// while nobody reads. Half the buffer more is room for that with segments of three
+// units or more, and the units on top for a small buffer. Smaller segments can
+// creep farther, and are cut off here.
 func (c *Conn) storeEdge() seq.Value {
-	return c.in.base.Add(uint32(c.rcvTune.size + 1<<c.rcvShift))
+	return c.in.base.Add(uint32(c.rcvTune.size + c.rcvTune.size/2 + scaleSlack<<c.rcvShift))
 }
+
+// scaleSlack is how many units of the window's scale a buffer may exceed its size
+// by, and a half.
+const scaleSlack = 32
 
 // nextEdge is the right edge to advertise now, as far as the field can say it.
 // It never moves back, and forward only by a segment or half the buffer (the

@@ -1,6 +1,9 @@
 package tcp
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // A segment from behind a gap has a higher sequence number than the
 // acknowledgements that follow it. Their windows count all the same.
@@ -73,5 +76,30 @@ func TestWindowScaleCountsFromTheHandshakeOn(t *testing.T) {
 	s.exchange(seg{flags: fACK, seq: 1, ack: 1, wnd: 1000})
 	if c := s.conn(); c.sndWnd != 1000<<7 {
 		t.Fatalf("window %d from the handshake's ACK", c.sndWnd)
+	}
+}
+
+// What an advertised window holds is taken, down to the last byte, by a receiver
+// that nobody reads from. With a scale for large windows each acknowledgement
+// rounds a small one up, and promises more every time.
+func TestPromisedWindowIsTakenWhenNobodyReads(t *testing.T) {
+	for _, size := range []int{4 << 10, 16 << 10, 100_000, 512 << 10} {
+		for _, mtu := range []int{576, 1500} {
+			sender, receiver := Config{MTU: mtu}, Config{MTU: mtu, ReceiveBuffer: size, ReceiveBufferMax: 16 << 20}
+			w := newWorld(t, 1, sender, receiver)
+			w.path = impairment{delay: time.Millisecond}
+			la, lb := &peerLog{}, &peerLog{limit: -1}
+			src := &source{randomBytes(w.rand, 2<<20), w.rand}
+			la.onWritable = src.pump
+			c := w.connect(la, lb)
+			src.pump(c)
+			w.run(3*time.Second, nil)
+			if left := int(lb.c.rcvAdv.Diff(lb.c.rcvNxt)); left >= mtu {
+				t.Errorf("buffer of %d bytes, MTU %d: %d bytes were promised room and not taken", size, mtu, left)
+			}
+			if held := lb.c.Buffered(); held < size-mtu || held > size+size/2+scaleSlack<<9 {
+				t.Errorf("buffer of %d bytes, MTU %d: holds %d", size, mtu, held)
+			}
+		}
 	}
 }
