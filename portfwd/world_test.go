@@ -39,7 +39,7 @@ type option func(*worldOptions)
 type worldOptions struct {
 	Config
 	kind    tapdev.Kind
-	queues  int
+	queues  int // 0, like an empty kind: not this test's to choose
 	publish []string
 	bare    bool // the guest configures itself
 	guest   func() error
@@ -60,7 +60,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	t.Cleanup(func() { checkNothingLeft(t, fds, goroutines) })
 
-	o := worldOptions{kind: tapdev.Auto, queues: 1}
+	var o worldOptions
 	o.Config = Config{
 		IPv4: Addresses{netip.MustParseAddr(gateway4), netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr(sandbox4), netip.MustParsePrefix("10.0.2.0/24")},
 		IPv6: Addresses{netip.MustParseAddr(gateway6), netip.MustParseAddr("fd00::3"), netip.MustParseAddr(sandbox6), netip.MustParsePrefix("fd00::/64")},

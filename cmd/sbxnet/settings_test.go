@@ -11,6 +11,7 @@ import (
 	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/linktest"
 	"sbxnet/userns"
 )
 
@@ -208,5 +209,22 @@ func TestFlagsWithoutEffectInOtherModes(t *testing.T) {
 	}
 	for name := range flags {
 		t.Errorf("--%s is accepted without effect with --network none", name)
+	}
+}
+
+// The choice of a link that tests can be run with says the same as a flag and as
+// an option.
+func TestChosenLinksAreTheFlagsOfTheirNames(t *testing.T) {
+	for _, text := range []string{"", "link=packet", "link=tap", "num-network-channels=3", "gso=false", "software-gso=false", "gro=false", "tx-checksum-offload=false", "rx-checksum-offload=false"} {
+		c, err := linktest.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := typeIn(t, "run").settings.Link
+		c.Apply(&want)
+		got := typeIn(t, c.Arguments("run", "true")...)
+		if got.settings == nil || !reflect.DeepEqual(got.settings.Link, want) {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
 	}
 }

@@ -55,7 +55,7 @@ func TestSocketsOfAServiceManagerAreTheCommands(t *testing.T) {
 	script := `test "$LISTEN_PID" = $$ && echo ours; echo $LISTEN_FDS; readlink /proc/$$/fd/3; test -e /proc/$$/fd/4 && echo more; true`
 	for _, flags := range []string{"", "--pid-namespace", "--network none", "--detach-netns"} {
 		cmd := command(t, "run")
-		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec " + sbxnet + " run " + flags + ` -- sh -c "$0"`, script}
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec " + runLine(strings.Fields(flags)...) + ` -- sh -c "$0"`, script}
 		cmd.ExtraFiles = []*os.File{socket}
 		r := startCommand(t, cmd).wait(20 * time.Second)
 		if want := fmt.Sprintf("ours\n1\nsocket:[%d]\n", inodeOf(t, socket)); r.status != 0 || r.stdout != want {

@@ -107,12 +107,12 @@ func TestRunningOutOfDescriptorsKeepsOldFlows(t *testing.T) {
 		return
 	}
 	echoServer(t, "[::]:7500")
-	script := fmt.Sprintf(`ulimit -n 64; exec %s run -- bash -c '
+	script := fmt.Sprintf(`ulimit -n 64; exec %s -- bash -c '
 		ulimit -n 1024 2>/dev/null
 		exec 3<>/dev/tcp/%s/7500
 		for i in $(seq 100); do (exec 4<>/dev/tcp/%s/7500; sleep 5) 2>/dev/null & done
 		sleep 2
-		echo still-here >&3; read -t 3 -u 3 line; echo "old flow: $line"'`, sbxnet, remoteAddr4, remoteAddr4)
+		echo still-here >&3; read -t 3 -u 3 line; echo "old flow: $line"'`, runLine(), remoteAddr4, remoteAddr4)
 	cmd := command(t)
 	cmd.Path, cmd.Args = "/bin/bash", []string{"bash", "-c", script}
 	if r := startCommand(t, cmd).wait(30 * time.Second); !strings.Contains(r.stdout, "old flow: still-here") {

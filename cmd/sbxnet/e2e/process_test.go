@@ -51,14 +51,20 @@ func (l *lockedBuffer) String() string {
 
 // command prepares sbxnet with the test's marker in its environment, so that
 // whatever is left of it can be found, and with temporary directories of its
-// own, so that files it leaves behind can be.
+// own, so that files it leaves behind can be. Its link is what SBXNET_TEST_LINK
+// says, as far as args do not.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	scene := sceneOf(t)
-	cmd := exec.Command(sbxnet, args...)
+	cmd := exec.Command(sbxnet, chosenLink.Arguments(args...)...)
 	cmd.Env = append(os.Environ(), scene.marker(), "TMPDIR="+scene.tmp, "XDG_RUNTIME_DIR="+scene.runtime,
 		"GORACE=atexit_sleep_ms=0") // else each process of a race build stays a second longer
 	return cmd
+}
+
+// runLine is the beginning of a command line that runs a sandbox, for a shell.
+func runLine(flags ...string) string {
+	return strings.Join(append([]string{sbxnet}, chosenLink.Arguments(append([]string{"run"}, flags...)...)...), " ")
 }
 
 // start runs sbxnet in the background; the test ends it if it still runs then.

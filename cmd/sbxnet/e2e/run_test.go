@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/tapdev/linktest"
 )
 
 func TestExitStatusIsTheCommands(t *testing.T) {
@@ -158,4 +163,42 @@ func TestHostFilesAreUntouched(t *testing.T) {
 			t.Errorf("%s changed on the host", f)
 		}
 	}
+}
+
+// What SBXNET_TEST_LINK says is the link of a test that does not choose one.
+func TestChosenLinkIsTheSandboxs(t *testing.T) {
+	before := chosenLink
+	defer func() { chosenLink = before }()
+	for text, want := range map[string]chosen{
+		"link=packet num-network-channels=4":        {"packet", 4, true},
+		"num-network-channels=2 link=tap":           {"tap", 2, true},
+		"gso=false link=tap num-network-channels=1": {"tap", 1, false},
+		"rx-checksum-offload=false link=packet":     {"packet", network.DefaultQueues(), true},
+	} {
+		if want.Kind == "tap" {
+			needTAP(t)
+		}
+		var err error
+		if chosenLink, err = linktest.Parse(text); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, "run", "--name", "chosen", "--", "sleep", "100")
+		inspectUp(t, "chosen")
+		var got struct{ Link chosen }
+		if err := json.Unmarshal([]byte(runSbxnet(t, "inspect", "chosen").stdout), &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Link != want {
+			t.Errorf("%s: %+v, want %+v", text, got.Link, want)
+		}
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		p.wait(5 * time.Second)
+	}
+}
+
+// chosen is the part of `sbxnet inspect` that says what became of a choice.
+type chosen struct {
+	Kind      string
+	Queues    int
+	KernelTSO bool
 }

@@ -81,21 +81,35 @@ func (th *Thread) Namespace(t testing.TB) (ns *os.File) {
 	return ns
 }
 
-// Link is what OpenLink is to open.
+// Link is what OpenLink is to open. What a test leaves open, and the offloads,
+// are what SBXNET_TEST_LINK says, if it does.
 type Link struct {
-	Kind   tapdev.Kind
-	MTU    int // 0 for 1500
-	Queues int // 0 for 1
+	Kind   tapdev.Kind // empty for tapdev.Auto
+	MTU    int         // 0 for 1500
+	Queues int         // 0 for 1
 	// Configure sets up the sandbox's side of the link.
 	Configure func() error
 }
 
-// OpenLink opens a link, called inside the sandbox, with all offloads.
-func OpenLink(l Link) (tapdev.Link, error) {
-	info, files, err := tapdev.Open(tapdev.Options{
-		Kind: l.Kind, Name: "tap0", MTU: max(l.MTU, 1500), Queues: max(l.Queues, 1), HardwareAddr: SandboxMAC[:],
+// options of the link, all offloads unless somebody chose otherwise.
+func (l Link) options() tapdev.Options {
+	o := tapdev.Options{
+		Kind: tapdev.Auto, Name: "tap0", MTU: max(l.MTU, 1500), Queues: 1, HardwareAddr: SandboxMAC[:],
 		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-	})
+	}
+	chosenLink.Apply(&o)
+	if l.Kind != "" {
+		o.Kind = l.Kind
+	}
+	if l.Queues != 0 {
+		o.Queues = l.Queues
+	}
+	return o
+}
+
+// OpenLink opens a link, called inside the sandbox.
+func OpenLink(l Link) (tapdev.Link, error) {
+	info, files, err := tapdev.Open(l.options())
 	if err != nil {
 		return nil, fmt.Errorf("open link: %w", err)
 	}

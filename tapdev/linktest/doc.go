@@ -1,0 +1,12 @@
+// Package linktest lets whoever runs the tests choose the links that tests open,
+// so that every test can be run with either kind of link, any number of queues
+// and each offload switched off. Only tests import it.
+//
+// The environment variable SBXNET_TEST_LINK has the choice, such as
+//
+//	link=packet num-network-channels=4 gso=false
+//
+// in the words of `sbxnet run`'s flags, which [Choice.Flags] makes of it for tests
+// of the program; [Choice.Apply] is for tests that open a link themselves. What a
+// test itself chooses, because that is what it is about, it keeps.
+package linktest
