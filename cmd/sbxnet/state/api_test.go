@@ -369,6 +369,17 @@ func TestOurRoutes(t *testing.T) {
 	}
 }
 
+// Who asks for the end gets an answer, all of it, however soon the end comes.
+func TestStopIsAnsweredBeforeTheServerEnds(t *testing.T) {
+	var a *wire
+	a = serve(t, realPorts(t), func(sb *Sandbox) {
+		sb.Stop = func(time.Duration) { a.server.Close() }
+	})
+	if status, said := a.ask("POST", "/v1/sbxnet/stop", `{"grace":1}`); status != 202 || said != "{}" {
+		t.Errorf("%d %s", status, said)
+	}
+}
+
 // More clients than there is room for wait, and none is lost.
 func TestManyConnections(t *testing.T) {
 	a := serve(t, realPorts(t), nil)

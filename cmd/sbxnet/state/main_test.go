@@ -59,9 +59,10 @@ func realPorts(t *testing.T) *network.Ports {
 
 // wire is a server, and raw HTTP to it.
 type wire struct {
-	t    *testing.T
-	dir  *Dir
-	http *http.Client
+	t      *testing.T
+	dir    *Dir
+	server *Server
+	http   *http.Client
 }
 
 // serve starts a server for a sandbox; configure may change it before.
@@ -86,7 +87,7 @@ func serve(t *testing.T, ports *network.Ports, configure func(*Sandbox)) *wire {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir.Path, "api.sock")
-	a := &wire{t: t, dir: dir, http: &http.Client{Transport: &http.Transport{
+	a := &wire{t: t, dir: dir, server: server, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},

@@ -243,6 +243,10 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 		writeError(w, r, err, http.StatusInternalServerError)
 		return
 	}
+	text = append(text, '\n')
+	// With a length it is complete once it is sent; in chunks it is not before the
+	// handler has returned, which is too late for an answer that ends the server.
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	w.Write(append(text, '\n'))
+	w.Write(text)
 }
