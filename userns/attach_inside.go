@@ -93,7 +93,7 @@ func (p *attachProcess) obey() (died bool) {
 		case opEnd:
 			return false
 		case opListen:
-			p.listen(m.Sockets)
+			listenInside(p.conn, m.Sockets)
 		case opRemove:
 			p.removals.open(m.Paths, nil, p.note)
 		}

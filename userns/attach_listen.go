@@ -47,10 +47,16 @@ const listenTimeout = 10 * time.Second
 func (a *Attachment) Listen(sockets []Socket) ([]*os.File, error) {
 	a.listening.Lock()
 	defer a.listening.Unlock()
+	return listenAll(sockets, a.listen)
+}
+
+// listenAll binds sockets, all or none, by calls that bind as many as fit into a
+// message.
+func listenAll(sockets []Socket, listen func([]Socket) ([]*os.File, error)) ([]*os.File, error) {
 	var all []*os.File
 	for len(sockets) > 0 {
 		n := min(len(sockets), maxSockets)
-		files, err := a.listen(sockets[:n])
+		files, err := listen(sockets[:n])
 		if err != nil {
 			closeAll(all)
 			return nil, err
@@ -88,19 +94,19 @@ type reply struct {
 	files []*os.File
 }
 
-// listen binds sockets, in the process inside, and sends them up.
-func (p *attachProcess) listen(sockets []Socket) {
+// listenInside binds sockets, in the process inside, and sends them up.
+func listenInside(conn *net.UnixConn, sockets []Socket) {
 	var files []*os.File
 	defer func() { closeAll(files) }()
 	for _, s := range sockets {
 		fd, err := s.open()
 		if err != nil {
-			sendFailure(p.conn, fmt.Errorf("%s: %w", s, err))
+			sendFailure(conn, fmt.Errorf("%s: %w", s, err))
 			return
 		}
 		files = append(files, os.NewFile(uintptr(fd), s.String()))
 	}
-	_ = sendMessage(p.conn, message{Op: opListening}, files...)
+	_ = sendMessage(conn, message{Op: opListening}, files...)
 }
 
 func (s Socket) open() (int, error) {

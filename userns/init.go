@@ -116,6 +116,10 @@ func (p *initProcess) receive() {
 	defer close(p.messages)
 	for {
 		m, files, err := receiveMessage(p.conn)
+		if err == nil && m.Op == opServe && len(files) == 1 {
+			go p.serve(files[0])
+			continue
+		}
 		closeAll(files)
 		if err != nil {
 			return
@@ -223,6 +227,10 @@ func (p *initProcess) obey(m message) bool {
 	switch m.Op {
 	case opEnd:
 		return false
+	case opRemove:
+		// On the thread of prepare: we are to outlive sbxnet from now on.
+		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCONT), 0, 0, 0)
+		p.removals.open(m.Paths, nil, p.note)
 	case opSignal:
 		if s := syscall.Signal(m.Number); p.command.pid == 0 {
 			p.early = append(p.early, s)

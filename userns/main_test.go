@@ -71,6 +71,12 @@ func runParent(spec string) int {
 	}
 	defer sb.Close()
 	defer sb.ForwardSignals()()
+	if later := os.Getenv(laterEnv); later != "" {
+		if err := sb.Remove(later); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return StatusFailed
+		}
+	}
 	if err := sb.Exec(); err != nil {
 		var e *ExecError
 		if errors.As(err, &e) {

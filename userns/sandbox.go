@@ -26,7 +26,7 @@ const (
 )
 
 // Sandbox is a running sandbox. Exec and Wait are called from one goroutine at
-// a time; Signal, PID and Close from any.
+// a time; Listen, Remove, Signal, PID and Close from any.
 type Sandbox struct {
 	log   *slog.Logger
 	conn  *net.UnixConn
@@ -37,8 +37,12 @@ type Sandbox struct {
 	pidNS bool
 	notes int // received
 
+	listening sync.Mutex // held by Listen
+
 	mu         sync.Mutex
 	commandPID int
+	service    *net.UnixConn // on which Listen asks; nil before the first
+	noListen   error         // why Listen cannot be
 
 	// done is closed when init is reaped and nothing of the sandbox is left;
 	// state and leftover are set before.
@@ -97,7 +101,7 @@ func (e *mapError) Unwrap() error { return e.err }
 
 // start makes a sandbox with the maps given.
 func start(cfg Config, maps idMaps) (*Sandbox, error) {
-	sb := &Sandbox{log: cfg.Log, pidNS: cfg.PIDNamespace, done: make(chan struct{})}
+	sb := &Sandbox{log: cfg.Log, pidNS: cfg.PIDNamespace, done: make(chan struct{}), noListen: cfg.noListen()}
 	if err := sb.spawn(&cfg); err != nil {
 		return nil, err
 	}
@@ -323,6 +327,7 @@ func (sb *Sandbox) close() error {
 	_ = sb.conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may be stopped
 	_ = sendMessage(sb.conn, message{Op: opEnd})
 	sb.conn.Close() // without that message init takes this for our death
+	sb.closeService(net.ErrClosed)
 	closeAll(sb.files)
 	sb.files = nil
 	select {

@@ -87,6 +87,7 @@ const (
 	opListen    op = "listen"    // down: bind Sockets
 	opListening op = "listening" // up: the descriptors of them
 	opRemove    op = "remove"    // down: Paths are to go if sbxnet dies
+	opServe     op = "serve"     // down: a socket to receive opListen on, and answer
 )
 
 // message is one datagram on the control socket.

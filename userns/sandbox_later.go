@@ -1,0 +1,124 @@
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// What is asked of a sandbox's first process later than Start, by the same
+// messages as of the process that attaches.
+
+// Listen is [Attachment.Listen] for a sandbox with a network of its own, unless
+// that is detached. It may be called from any goroutine until Close.
+func (sb *Sandbox) Listen(sockets []Socket) ([]*os.File, error) {
+	sb.listening.Lock()
+	defer sb.listening.Unlock()
+	conn, err := sb.openService()
+	if err != nil {
+		return nil, fmt.Errorf("bind in the sandbox: %w", err)
+	}
+	return listenAll(sockets, func(sockets []Socket) ([]*os.File, error) { return sb.listen(conn, sockets) })
+}
+
+// noListen is why nothing can be bound in a sandbox.
+func (c *Config) noListen() error {
+	switch {
+	case c.Network == NetworkHost:
+		return errors.New("it has the host's network")
+	case c.DetachNetNS != "":
+		return errors.New("its network is detached: attach to that")
+	}
+	return nil
+}
+
+// openService makes the socket on which init binds others: on the control socket
+// its answers would come between those to Exec and Wait.
+func (sb *Sandbox) openService() (*net.UnixConn, error) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	if sb.noListen != nil || sb.service != nil {
+		return sb.service, sb.noListen
+	}
+	conn, theirs, err := controlPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	if err := sendMessage(sb.conn, message{Op: opServe}, theirs); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	sb.service = conn
+	return conn, nil
+}
+
+// closeService ends what Listen has begun, and there is no other Listen.
+func (sb *Sandbox) closeService(why error) {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	sb.noListen = why
+	if sb.service != nil {
+		sb.service.Close()
+	}
+}
+
+// listen has init bind the sockets of one message.
+func (sb *Sandbox) listen(conn *net.UnixConn, sockets []Socket) ([]*os.File, error) {
+	_ = conn.SetDeadline(time.Now().Add(listenTimeout))
+	var m message
+	var files []*os.File
+	err := sendMessage(conn, message{Op: opListen, Sockets: sockets})
+	if err == nil {
+		m, files, err = receiveMessage(conn)
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// What it may still say would be taken for the answer to the next.
+		err = errors.New("its first process does not answer")
+		sb.closeService(err)
+	case err != nil:
+		err = errors.New("the sandbox has ended")
+	case m.Op != opListening || len(files) != len(sockets):
+		closeAll(files)
+		m.Text, m.Label = printable(m.Text), printable(m.Label)
+		err = explainSetup("/", m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bind in the sandbox: %w", err)
+	}
+	return files, nil
+}
+
+// serve binds what sbxnet asks for on a socket of its own, until that is closed.
+func (p *initProcess) serve(f *os.File) {
+	conn, err := controlConn(f)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	for {
+		m, files, err := receiveMessage(conn)
+		closeAll(files)
+		if err != nil {
+			return
+		}
+		if m.Op == opListen {
+			listenInside(conn, m.Sockets)
+		}
+	}
+}
+
+// Remove adds to Config.Remove what has been made since Start. What the command
+// may have mounted on the way there by then is in the way, so call it before Exec.
+func (sb *Sandbox) Remove(paths ...string) error {
+	if err := checkRemove(paths); err != nil {
+		return err
+	}
+	if err := sendMessage(sb.conn, message{Op: opRemove, Paths: paths}); err != nil {
+		return fmt.Errorf("remove %q at the end: %w", paths, sb.died(err))
+	}
+	return nil
+}
