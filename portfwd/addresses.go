@@ -54,6 +54,9 @@ type HostMapping struct {
 	Sandbox netip.Addr
 	// Host is of the same family.
 	Host netip.Addr
+	// From is what the host's servers see as the source; zero: the kernel's
+	// choice, which for Host's own loopback is that.
+	From Outbound
 }
 
 func (m HostMapping) check(c *Config) error {
@@ -65,7 +68,7 @@ func (m HostMapping) check(c *Config) error {
 	case m.Host.IsUnspecified() || m.Host.IsMulticast() || m.Host.Is4In6() || m.Host.Zone() != "":
 		return fmt.Errorf("portfwd: %v cannot lead to %v: that is no address of a host", m.Sandbox, m.Host)
 	}
-	return nil
+	return m.From.check(m.Host.Is4())
 }
 
 // mappings are HostMappings with those that HostLoopback stands for.
@@ -75,17 +78,17 @@ func (c *Config) mappings() []HostMapping {
 		return m
 	}
 	if c.IPv4.enabled() {
-		m = append(m, HostMapping{c.IPv4.Gateway, loopback4})
+		m = append(m, HostMapping{Sandbox: c.IPv4.Gateway, Host: loopback4})
 	}
 	if c.IPv6.enabled() {
-		m = append(m, HostMapping{c.IPv6.Gateway, loopback6})
+		m = append(m, HostMapping{Sandbox: c.IPv6.Gateway, Host: loopback6})
 	}
 	return m
 }
 
 // stoodFor are the addresses besides gateway and DNS that the stack answers at.
 func (c *Config) stoodFor() []netip.Addr {
-	all := slices.Clone(c.DNSAddresses)
+	all := slices.Concat(c.DNSAddresses, c.Silent)
 	for _, m := range c.HostMappings {
 		all = append(all, m.Sandbox)
 	}

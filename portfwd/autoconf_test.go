@@ -187,7 +187,7 @@ func TestUdhcpcConfiguresTheGuest(t *testing.T) {
 			w := configuring(t, linked(c.kind), queues(c.queues), withConfig(func(c *Config) { c.IPv6 = Addresses{} }))
 			notes := filepath.Join(t.TempDir(), "notes")
 			t.Setenv("NOTES", notes)
-			w.mustRun(client, "-i", "tap0", "-f", "-q", "-n", "-t", "5", "-T", "1", "-s", script(t, udhcpcScript),
+			w.mustRun(client, "-i", "tap0", "-f", "-q", "-n", "-t", "5", "-T", "5", "-s", script(t, udhcpcScript),
 				"-O", "mtu", "-O", "search", "-O", "broadcast")
 			expectNoted(t, noted(t, notes), map[string]string{
 				"ip": sandbox4, "subnet": "255.255.255.0", "router": gateway4, "dns": "10.0.2.3", "mtu": "1400",

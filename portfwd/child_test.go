@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/portfwd/spec"
 )
 
@@ -40,7 +41,13 @@ func TestChildIsWhereAPortLeadsAndKeepsTheClientsAddress(t *testing.T) {
 	w := newWorld(t)
 	// Such as a container's, behind a bridge in the sandbox.
 	const inner4, inner6 = "172.30.0.1", "fd30::1"
-	w.sandbox.Do(func() { addLocal(t, inner4+"/32", inner6+"/128") })
+	err := w.sandbox.Try(func() error {
+		addLocal(t, inner4+"/32", inner6+"/128")
+		return lab.AwaitAddress(inner6)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ child, client, seen string }{
 		{sandbox4, outside4, outside4}, {sandbox4, outside6, gateway4}, {sandbox4, "127.0.0.1", gateway4},
 		{sandbox6, outside6, outside6}, {sandbox6, outside4, gateway6}, {sandbox6, "::1", gateway6},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sbxnet/netstack"
@@ -39,6 +40,9 @@ type Config struct {
 	// are those of the host's network, so that its neighbours, the real gateway
 	// among them, are reached from the sandbox like any other address.
 	AnswerAll bool
+	// Silent are addresses that answer ARP, neighbour solicitations and ping on
+	// the link, and nothing else: what is sent to them is lost.
+	Silent []netip.Addr
 	// Outbound4 and Outbound6 are where the sandbox's traffic leaves the host,
 	// but for what HostMappings lead to.
 	Outbound4, Outbound6 Outbound
@@ -186,9 +190,9 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	for _, a := range c.DNSAddresses {
+	for _, a := range slices.Concat(c.DNSAddresses, c.Silent) {
 		if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.Is4In6() || a.Zone() != "" {
-			return fmt.Errorf("portfwd: no name server can be at %v", a)
+			return fmt.Errorf("portfwd: the stack can stand for nobody at %v", a)
 		}
 	}
 	return errors.Join(c.Outbound4.check(true), c.Outbound6.check(false))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,9 +33,8 @@ func (w *world) ping(to string, seq uint16) error {
 	buf := make([]byte, 200)
 	n, err := 0, error(unix.EAGAIN)
 	for err == unix.EAGAIN { // poll(2) may wake for what read(2) then drops
-		fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 2000); err != nil || n == 0 {
-			return os.ErrDeadlineExceeded
+		if err := awaitReadable(p.FD, 10*time.Second); err != nil {
+			return err
 		}
 		n, err = unix.Read(p.FD, buf)
 	}
@@ -46,6 +46,22 @@ func (w *world) ping(to string, seq uint16) error {
 		return &net.AddrError{Err: "wrong answer", Addr: to}
 	}
 	return nil
+}
+
+// awaitReadable is poll(2), which returns early for any signal of the runtime's.
+func awaitReadable(fd int, patience time.Duration) error {
+	for deadline := time.Now().Add(patience); ; {
+		left := max(time.Until(deadline), 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && err != unix.EINTR:
+			return err
+		case left == 0:
+			return os.ErrDeadlineExceeded
+		}
+	}
 }
 
 func TestPingReachesTheOutside(t *testing.T) {
@@ -82,6 +98,11 @@ func TestForbiddenPingIsExplainedOnce(t *testing.T) {
 			t.Error("an answer came although the host allows no ping")
 		}
 	}
+	for start := time.Now(); w.fwd.Stats().Echo.Denied < 3; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%+v, want 3 denied", w.fwd.Stats().Echo)
+		}
+	}
 	if n := strings.Count(log.String(), "net.ipv4.ping_group_range"); n != 1 {
 		t.Errorf("%d lines name the sysctl, want 1:\n%s", n, log.String())
 	}
@@ -96,12 +117,10 @@ func (w *world) pingOnly(to string) error {
 		return errno
 	}
 	defer unix.Close(p.FD)
-	p.Send(make([]byte, 100), 1, nil)
-	fds := []unix.PollFd{{Fd: int32(p.FD), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(fds, 100); n == 0 {
-		return os.ErrDeadlineExceeded
+	if errno := p.Send(make([]byte, 100), 1, nil); errno != 0 {
+		return errno
 	}
-	return nil
+	return awaitReadable(p.FD, 100*time.Millisecond)
 }
 
 // dropRaw takes CAP_NET_RAW from the calling thread.

@@ -62,6 +62,9 @@ func addNeighbor() error {
 		}
 	}
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: nowhere}, PeerName: "nowhere1"}
+	if err := lab.AwaitAddress(neighbor6); err != nil {
+		return err
+	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("add %s: %w", nowhere, err)
 	}

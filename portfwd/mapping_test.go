@@ -18,7 +18,7 @@ import (
 )
 
 func mapping(sandbox, host string) HostMapping {
-	return HostMapping{netip.MustParseAddr(sandbox), netip.MustParseAddr(host)}
+	return HostMapping{Sandbox: netip.MustParseAddr(sandbox), Host: netip.MustParseAddr(host)}
 }
 
 func TestMappedAddressesLeadToTheHosts(t *testing.T) {
@@ -74,11 +74,15 @@ func TestMappingsThatCannotBeAreRefused(t *testing.T) {
 		"multicast":   func(c *Config) { c.HostMappings = []HostMapping{mapping("224.0.0.1", "127.0.0.1")} },
 		"unspecified": func(c *Config) { c.HostMappings = []HostMapping{mapping("169.254.1.2", "0.0.0.0")} },
 		"mapped":      func(c *Config) { c.HostMappings = []HostMapping{mapping("fd00::9", "::ffff:127.0.0.1")} },
-		"DNS":         func(c *Config) { c.DNSAddresses = []netip.Addr{loopback4} },
-		"outbound":    func(c *Config) { c.Outbound4.Addr = loopback6 },
-		"interface":   func(c *Config) { c.Outbound6.Interface = strings.Repeat("x", 16) },
-		"gateway":     func(c *Config) { c.IPv4.Gateway = c.IPv4.Sandbox },
-		"no gateway":  func(c *Config) { c.IPv4.Gateway = netip.Addr{} },
+		"from": func(c *Config) {
+			c.HostMappings = []HostMapping{{netip.MustParseAddr("169.254.1.2"), loopback4, Outbound{Addr: loopback6}}}
+		},
+		"DNS":        func(c *Config) { c.DNSAddresses = []netip.Addr{loopback4} },
+		"silent":     func(c *Config) { c.Silent = []netip.Addr{netip.MustParseAddr("224.0.0.1")} },
+		"outbound":   func(c *Config) { c.Outbound4.Addr = loopback6 },
+		"interface":  func(c *Config) { c.Outbound6.Interface = strings.Repeat("x", 16) },
+		"gateway":    func(c *Config) { c.IPv4.Gateway = c.IPv4.Sandbox },
+		"no gateway": func(c *Config) { c.IPv4.Gateway = netip.Addr{} },
 	} {
 		cfg := base
 		c(&cfg)
@@ -107,6 +111,75 @@ func TestGatewayIsUnreachableWhereAskedFor(t *testing.T) {
 		c.Write([]byte("?"))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ENETUNREACH) {
 			t.Errorf("udp %s: %v, want network is unreachable", a, err)
+		}
+	}
+}
+
+// A mapping's source is its own: that of outbound traffic has no part in it.
+func TestMappingsComeFromTheAddressAskedFor(t *testing.T) {
+	from := func(m HostMapping, a string) HostMapping {
+		m.From.Addr = netip.MustParseAddr(a)
+		return m
+	}
+	w := newWorld(t, withConfig(func(c *Config) {
+		c.HostMappings = []HostMapping{
+			from(mapping(gateway4, "127.0.0.1"), neighbor4), from(mapping(gateway6, "::1"), neighbor6),
+			mapping("169.254.1.2", "127.0.0.1"),
+		}
+		c.Outbound4.Addr, c.Outbound6.Addr = netip.MustParseAddr(outside4), netip.MustParseAddr(outside6)
+	}))
+	for sandbox, c := range map[string]struct{ host, want string }{
+		gateway4: {"127.0.0.1", neighbor4}, gateway6: {"::1", neighbor6}, "169.254.1.2": {"127.0.0.1", "127.0.0.1"},
+	} {
+		l := hostListen(t, c.host)
+		go whoTCP(l)
+		u := hostListenPacket(t, c.host)
+		go whoUDP(u)
+		buf := make([]byte, 100)
+		tcp := w.mustDial("tcp", net.JoinHostPort(sandbox, portOf(l.Addr())))
+		n, err := tcp.Read(buf)
+		if got := hostOf(string(buf[:n])); err != nil || got != c.want {
+			t.Errorf("tcp to %s comes from %s, %v; want %s", sandbox, got, err, c.want)
+		}
+		udp := w.mustDial("udp", net.JoinHostPort(sandbox, portOf(u.LocalAddr())))
+		udp.Write([]byte("?"))
+		n, err = udp.Read(buf)
+		if got := hostOf(string(buf[:n])); err != nil || got != c.want {
+			t.Errorf("udp to %s comes from %s, %v; want %s", sandbox, got, err, c.want)
+		}
+		if err := w.ping(sandbox, 1); err != nil {
+			t.Errorf("ping %s: %v", sandbox, err)
+		}
+	}
+}
+
+func TestSilentAddressesAreThereAndSayNothing(t *testing.T) {
+	silent := []string{"10.0.2.3", "fd00::3"}
+	w := newWorld(t, hostLoopback, withConfig(func(c *Config) {
+		c.IPv4.DNS, c.IPv6.DNS = netip.Addr{}, netip.Addr{}
+		for _, a := range silent {
+			c.Silent = append(c.Silent, netip.MustParseAddr(a))
+		}
+	}))
+	for _, a := range silent {
+		// Who is not there at all would be reported after some seconds.
+		if err := w.ping(a, 1); err != nil {
+			t.Errorf("ping %s: %v", a, err)
+		}
+		for _, port := range []string{"53", "80"} {
+			const soon = 300 * time.Millisecond
+			to := net.JoinHostPort(a, port)
+			var err error
+			w.sandbox.Do(func() { _, err = net.DialTimeout("tcp", to, soon) })
+			if !isTimeout(err) {
+				t.Errorf("tcp %s: %v, want silence", to, err)
+			}
+			c := w.mustDial("udp", to)
+			c.Write([]byte("?"))
+			c.SetReadDeadline(time.Now().Add(soon))
+			if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
+				t.Errorf("udp %s: %v, want silence", to, err)
+			}
 		}
 	}
 }
@@ -227,6 +300,11 @@ func TestProtocolsThatAreOffAreSilent(t *testing.T) {
 	c.SetReadDeadline(time.Now().Add(soon))
 	if _, err := c.Read(make([]byte, 1)); !isTimeout(err) {
 		t.Errorf("UDP: %v, want silence", err)
+	}
+	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(time.Millisecond) {
+		if st := w.fwd.Stats(); st.TCP.Denied > 0 && st.UDP.Denied > 0 {
+			break
+		}
 	}
 	st := w.fwd.Stats()
 	if st.TCP.Denied == 0 || st.TCP.Open != 0 || st.UDP.Denied != 1 || st.UDP.Open != 0 {

@@ -17,7 +17,7 @@ func (w *world) mapped() (n int) {
 func TestBuffersOfAnIdleSandboxGoBackToTheKernel(t *testing.T) {
 	w := newWorld(t)
 	near, far := w.connect(outside4)
-	const size = 8 << 20
+	const size = 64 << 20 // half of it is more than the kernels' buffers hold
 	go func() {
 		far.Write(make([]byte, size))
 	}()

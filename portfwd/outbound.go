@@ -93,7 +93,11 @@ func (r *relay) connected() {
 	if !r.writable {
 		return
 	}
-	errno := hostsock.PendingError(r.fd)
+	errno, over := hostsock.Outcome(r.fd)
+	if !over {
+		r.writable = false
+		return
+	}
 	if errno == unix.ECONNRESET {
 		// Unlike a refusal this comes after the handshake: so it shall there.
 		r.resetOnOpen, errno = true, 0

@@ -12,7 +12,7 @@ import (
 type policy struct {
 	ipv4, ipv6           Addresses
 	mappings             []HostMapping // walked for each flow: there are a handful
-	nameservers          []netip.Addr
+	nameservers, silent  []netip.Addr
 	answerAll            bool
 	gateway              verdict // of the gateway, where no mapping leads on
 	outbound4, outbound6 hostsock.Source
@@ -20,7 +20,7 @@ type policy struct {
 
 func newPolicy(c *Config) policy {
 	p := policy{
-		ipv4: c.IPv4, ipv6: c.IPv6, mappings: c.mappings(), nameservers: c.nameservers(), answerAll: c.AnswerAll,
+		ipv4: c.IPv4, ipv6: c.IPv6, mappings: c.mappings(), nameservers: c.nameservers(), silent: c.Silent, answerAll: c.AnswerAll,
 		gateway: refuse, outbound4: hostsock.Source(c.Outbound4), outbound6: hostsock.Source(c.Outbound6),
 	}
 	if c.GatewayUnreachable {
@@ -87,7 +87,7 @@ func (p *policy) destination(want netip.AddrPort) (netip.AddrPort, verdict) {
 		}
 	}
 	switch {
-	case isBroadcast(a, family.Prefix):
+	case isBroadcast(a, family.Prefix), slices.Contains(p.silent, a):
 		return netip.AddrPort{}, drop
 	case a == family.Sandbox:
 		return netip.AddrPort{}, noHost
@@ -114,16 +114,26 @@ func (p *policy) family(a netip.Addr) *Addresses {
 	return &p.ipv6
 }
 
-// from is the source of a flow that wants one address and goes to another, or
-// to the same. What leads to the host itself does not leave it.
+// from is the source of a flow that wants one address and goes to another, as
+// destination says, or to the same. What leads to the host itself does not leave
+// it, and has the mapping's.
 func (p *policy) from(want, to netip.Addr) *hostsock.Source {
 	switch {
 	case want != to:
-		return &anySource
+		return p.mappedFrom(want)
 	case to.Is4():
 		return &p.outbound4
 	}
 	return &p.outbound6
+}
+
+func (p *policy) mappedFrom(want netip.Addr) *hostsock.Source {
+	for i := range p.mappings {
+		if m := &p.mappings[i]; m.Sandbox == want {
+			return (*hostsock.Source)(&m.From)
+		}
+	}
+	return &anySource
 }
 
 var anySource hostsock.Source

@@ -12,7 +12,7 @@ var testPolicy = policy{
 	ipv6: Addresses{netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fd00::3"), netip.MustParseAddr("fd00::100"), netip.MustParsePrefix("fd00::/64")},
 }
 
-var loopbackMappings = []HostMapping{{testPolicy.ipv4.Gateway, loopback4}, {testPolicy.ipv6.Gateway, loopback6}}
+var loopbackMappings = []HostMapping{{Sandbox: testPolicy.ipv4.Gateway, Host: loopback4}, {Sandbox: testPolicy.ipv6.Gateway, Host: loopback6}}
 
 func TestHostLoopbackHasNoSpelling(t *testing.T) {
 	for _, open := range []bool{false, true} {

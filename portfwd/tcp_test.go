@@ -167,7 +167,9 @@ func TestRefusalsCrossAsThemselves(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", address, err, want)
 		}
-		if took := time.Since(start); took > time.Second {
+		// An ICMP error that comes while connect(2) still has the socket is heard
+		// with the second SYN, after a second (tcp_v4_err, net/ipv4/tcp_ipv4.c).
+		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("%s: took %v", address, took)
 		}
 	}

@@ -293,16 +293,19 @@ func probeTCP(port string) probe {
 	return func(t *testing.T, w *world, to string, ttl int) hop {
 		at := netip.MustParseAddrPort(net.JoinHostPort(to, port))
 		fd := probeSocket(t, w, unix.SOCK_STREAM, 0, at, ttl)
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, err := unix.Poll(fds, 10_000); n == 0 || err != nil {
-			t.Errorf("no answer: %v", err)
-			return hop{}
+		errno, over := unix.Errno(0), false
+		for start := time.Now(); !over; errno, over = hostsock.Outcome(fd) {
+			if time.Since(start) > 10*time.Second {
+				t.Error("no answer")
+				return hop{}
+			}
+			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000)
+			var q hostsock.ErrorQueue
+			if r, ok := q.Next(fd); ok && isTimeExceeded(&r) {
+				return hop{r.Offender, "time exceeded"}
+			}
 		}
-		var q hostsock.ErrorQueue
-		if r, ok := q.Next(fd); ok && isTimeExceeded(&r) {
-			return hop{r.Offender, "time exceeded"}
-		}
-		switch errno := hostsock.PendingError(fd); errno {
+		switch errno {
 		case 0:
 			return hop{at.Addr(), "connected"}
 		case unix.ECONNREFUSED:

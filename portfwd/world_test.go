@@ -125,7 +125,7 @@ func openLink(o *worldOptions) (tapdev.Link, error) {
 
 func configureGuest() error {
 	return lab.Configure(map[string]string{
-		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratelimit": "0",
+		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratelimit": "0",
 	})
 }
 
@@ -219,7 +219,7 @@ func openFiles(t testing.TB) map[string]string {
 // checkNothingLeft waits a little: what the runtime closes in the background is
 // not ours to hurry.
 func checkNothingLeft(t testing.TB, fds map[string]string, goroutines int) {
-	deadline := time.Now().Add(3 * time.Second)
+	deadline := time.Now().Add(10 * time.Second)
 	for {
 		now := openFiles(t)
 		n := runtime.NumGoroutine()

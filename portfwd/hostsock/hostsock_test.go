@@ -211,25 +211,40 @@ func TestPacketInfoLetsAnswersLeaveFromWhereTheQuestionWent(t *testing.T) {
 	}
 }
 
+// The kernel queues a report, and makes it the socket's error after that. Whoever
+// reads the report takes the error with it, unless it reads in between: once in a
+// while an error stays, on one try of several.
 func TestErrorQueueNamesTheClosedPort(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		c, at := server(t, host)
-		c.Close()
-		fd := dial(t, at)
-		Send(fd, []byte("anybody?"))
-		await(t, fd, 0) // POLLERR is always waited for
-		var q ErrorQueue
-		r, ok := q.Next(fd)
-		if !ok || r.Errno != unix.ECONNREFUSED || r.PayloadLen != 8 || string(r.Payload) != "anybody?" || r.To != at || r.Offender != at.Addr() {
-			t.Errorf("%s: %v %+v", host, ok, r)
+		pending := unix.ECONNREFUSED
+		for try := 0; try < 10 && pending != 0; try++ {
+			pending = reportOfClosedPort(t, host)
+			if pending != 0 && pending != unix.ECONNREFUSED {
+				t.Errorf("%s: %v is pending", host, pending)
+			}
 		}
-		if _, ok := q.Next(fd); ok {
-			t.Error("a second report")
-		}
-		if errno := PendingError(fd); errno != 0 {
-			t.Errorf("still pending: %v", errno)
+		if pending != 0 {
+			t.Errorf("%s: still pending: %v", host, pending)
 		}
 	}
+}
+
+// reportOfClosedPort reads the one report, and returns what is pending then.
+func reportOfClosedPort(t *testing.T, host string) unix.Errno {
+	c, at := server(t, host)
+	c.Close()
+	fd := dial(t, at)
+	Send(fd, []byte("anybody?"))
+	await(t, fd, 0) // POLLERR is always waited for
+	var q ErrorQueue
+	r, ok := q.Next(fd)
+	if !ok || r.Errno != unix.ECONNREFUSED || r.PayloadLen != 8 || string(r.Payload) != "anybody?" || r.To != at || r.Offender != at.Addr() {
+		t.Errorf("%s: %v %+v", host, ok, r)
+	}
+	if _, ok := q.Next(fd); ok {
+		t.Error("a second report")
+	}
+	return PendingError(fd)
 }
 
 func TestV6SocketReachesNoIPv4(t *testing.T) {

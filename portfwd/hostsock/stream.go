@@ -79,8 +79,19 @@ func socket(addr netip.Addr, kind, protocol int) (int, unix.Errno) {
 	return fd, 0
 }
 
-// PendingError takes the error that is pending on a socket, such as the outcome
-// of a connect, or 0.
+// Outcome tells how a connect ended that was in progress, 0 for a connection.
+// over is false while there is no outcome: the socket may have been reported
+// ready all the same, and will be again. Linux (6.18) shows an ICMP error that
+// another core is working off in poll before SO_ERROR has it.
+func Outcome(fd int) (errno unix.Errno, over bool) {
+	if errno := PendingError(fd); errno != 0 {
+		return errno, true
+	}
+	_, err := unix.Getpeername(fd)
+	return 0, err == nil
+}
+
+// PendingError takes the error that is pending on a socket, or 0.
 func PendingError(fd int) unix.Errno {
 	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {

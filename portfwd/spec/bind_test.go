@@ -13,7 +13,28 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
 )
+
+// The tests have ports to themselves: other packages' run at the same time.
+func TestMain(m *testing.M) { lab.Main(m, nil) }
+
+// await waits until a socket has something to read. Loopback delivers at once,
+// but for when the processor has other things to do.
+func await(t *testing.T, fd int) {
+	t.Helper()
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			t.Fatalf("nothing arrives: %v", err)
+		}
+		return
+	}
+}
 
 func mustParse(t *testing.T, values ...string) []Spec {
 	t.Helper()
@@ -68,6 +89,7 @@ func TestClientsConnectBeforeAnybodyAccepts(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		await(t, b.FD) // the client is connected before its last ACK has arrived
 		fd, _, err := unix.Accept4(b.FD, unix.SOCK_CLOEXEC)
 		if err != nil {
 			t.Fatal(err)
@@ -107,6 +129,7 @@ func TestUDPSocketReportsDestination(t *testing.T) {
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
+		await(t, b.FD)
 		data, oob := make([]byte, 8), make([]byte, 128)
 		_, n, _, _, err := unix.Recvmsg(b.FD, data, oob, 0)
 		if err != nil {

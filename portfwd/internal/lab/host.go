@@ -81,7 +81,10 @@ func becomeHost() error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return err
 	}
-	return addAddresses(lo, Outside4+"/32", Outside6+"/128")
+	if err := addAddresses(lo, Outside4+"/32", Outside6+"/128"); err != nil {
+		return err
+	}
+	return AwaitAddress(Outside6)
 }
 
 func addAddresses(l netlink.Link, prefixes ...string) error {
