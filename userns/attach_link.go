@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ const defaultMTU = 1500
 
 // openOrTakeOver opens the link, or takes over a persistent TAP of that name.
 func openOrTakeOver(o tapdev.Options) (tapdev.Info, []*os.File, error) {
-	link, err := netlink.LinkByName(o.Name)
+	link, err := staying(o.Name)
 	var none netlink.LinkNotFoundError
 	if errors.As(err, &none) {
 		if o.MTU == 0 {
@@ -45,6 +46,22 @@ func openOrTakeOver(o tapdev.Options) (tapdev.Info, []*os.File, error) {
 	}
 	info.HardwareAddr = link.Attrs().HardwareAddr
 	return info, files, nil
+}
+
+// pairGrace is how long the interface of a packet link may stay when nobody has
+// its sockets any more: the kernel removes the namespace at the other end, and
+// the pair with it, in the background (cleanup_net).
+const pairGrace = 2 * time.Second
+
+// staying finds an interface that is there to stay. A pair may be what is left
+// of a link of ours, to the same namespace, that has just ended.
+func staying(name string) (netlink.Link, error) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		link, err := netlink.LinkByName(name)
+		if _, pair := link.(*netlink.Veth); !pair || time.Since(began) > pairGrace {
+			return link, err
+		}
+	}
 }
 
 // takenOver adjusts options to the TAP that is there: as many queues as it can

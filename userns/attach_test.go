@@ -142,6 +142,27 @@ func TestAttachConfiguresALinkInANamespaceOfOthers(t *testing.T) {
 	}
 }
 
+// The next link of a name is not kept out by what the kernel has not yet removed
+// of the last one.
+func TestAttachFollowsAnAttachmentThatHasJustEnded(t *testing.T) {
+	for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
+		t.Run(string(kind), func(t *testing.T) {
+			if kind == tapdev.TAP {
+				needTAP(t)
+			}
+			ns := makeNamespace(t, "", rootInside...)
+			cfg := attachTo(ns)
+			cfg.Link.Kind = kind
+			for range 5 {
+				a := attached(t, cfg)
+				_, files := a.Link()
+				closeAll(files)
+				must(t, a.Close())
+			}
+		})
+	}
+}
+
 // answersARP shows that frames pass in both ways: the namespace asks who has
 // the gateway's address.
 func answersARP(t *testing.T, link tapdev.Link, ns theirs) {

@@ -284,7 +284,7 @@ func TestAttachThatIsKilledLeavesNothing(t *testing.T) {
 func TestAttachLearnsWhatIsConfigured(t *testing.T) {
 	needTAP(t)
 	target := bareNamespace(t, "ip tuntap add tap0 mode tap && ip addr add 192.168.99.9/24 dev tap0 && ip link set tap0 up && ip route add default via 192.168.99.1")
-	p := start(t, "attach", "--configure=false", "--name", "far", "-p", "127.0.0.1::80", fmt.Sprint(target.Pid))
+	p := start(t, "attach", "--link", "tap", "--configure=false", "--name", "far", "-p", "127.0.0.1::80", fmt.Sprint(target.Pid))
 	port := p.publishedPort("80", "tcp")
 	i := inspectUp(t, "far")
 	if i.IPv4 == nil || i.IPv4.Address != "192.168.99.9/24" || i.IPv4.Gateway != "192.168.99.1" || i.IPv4.DNS != "192.168.99.3" {
