@@ -332,15 +332,6 @@ func TestCompatSlirp4netnsAPIOpensAndFreesPorts(t *testing.T) {
 	}
 }
 
-func TestCompatSlirp4netnsWithoutDNS(t *testing.T) {
-	g := newGuest(t)
-	s := startSlirp(t, "-c", "-r", "3", "--disable-dns", g.pid(), "tap0")
-	s.waitReady()
-	if got := g.sh(toolLine("refused", "tcp", "10.0.2.3:53")); strings.Contains(got, "connected") {
-		t.Errorf("a name server with --disable-dns: %q", got)
-	}
-}
-
 // A TAP that the caller has opened, in a namespace that we never see.
 func TestCompatSlirp4netnsTAPDescriptor(t *testing.T) {
 	if !inAWorld(t) {

@@ -8,6 +8,7 @@ import (
 
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/portfwd"
 )
 
 // Offsets in --cidr of what the sandbox sees, and the range that DHCP gives
@@ -45,6 +46,37 @@ func (o *options) plan() network.Plan {
 		p.V6 = network.Family{Prefix: cidr6, Gateway: gateway6, DNS: dns6, Sandbox: sandbox6}
 	}
 	return p
+}
+
+// mappings lead from the gateway to the host's loopback. The outbound address
+// is the source there, too.
+func (o *options) mappings() []portfwd.HostMapping {
+	if !o.HostLoopback {
+		return nil
+	}
+	var m []portfwd.HostMapping
+	for _, f := range o.plan().Families() {
+		to, from := netip.AddrFrom4([4]byte{127, 0, 0, 1}), o.Outbound4
+		if f.Gateway.Is6() {
+			to, from = netip.IPv6Loopback(), o.Outbound6
+		}
+		m = append(m, portfwd.HostMapping{Sandbox: f.Gateway, Host: to, From: portfwd.Outbound{Addr: from}})
+	}
+	return m
+}
+
+// silent are the name server's addresses where there is none. Attempts to reach
+// it time out: to the original, it is then any address of the world, and most
+// hosts' networks know nobody there.
+func (o *options) silent() []netip.Addr {
+	if o.DNS {
+		return nil
+	}
+	var a []netip.Addr
+	for _, f := range o.plan().Families() {
+		a = append(a, f.DNS)
+	}
+	return a
 }
 
 // at is the n-th address of an IPv4 block.

@@ -35,8 +35,7 @@
 // advertisements lead to. The BESS target is refused.
 //
 // --enable-sandbox leaves the process in its mount namespace, and takes files away
-// by other means (confine.go). --outbound-addr is not the source of what goes to
-// the host's own loopback by way of the gateway. With --disable-dns there is
-// nobody at the name server's address: "no route to host", where the original
-// lets attempts time out.
+// by other means (confine.go). With --disable-dns the name server's address
+// answers ping and nothing else, where the original's host is asked for whoever
+// has that address there.
 package slirp4netns

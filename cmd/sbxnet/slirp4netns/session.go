@@ -77,10 +77,11 @@ func (o *options) networkConfig(l link, log *slog.Logger) network.Config {
 	return network.Config{
 		Info: l.Info, Files: l.Files, HardwareAddr: l.HardwareAddr,
 		Plan: o.plan(), MTU: o.MTU,
-		DNS:          network.DNS{None: !o.DNS},
-		HostLoopback: o.HostLoopback,
+		DNS: network.DNS{None: !o.DNS},
 		Forward: portfwd.Config{
+			HostMappings:       o.mappings(),
 			GatewayUnreachable: !o.HostLoopback,
+			Silent:             o.silent(),
 			Outbound4:          portfwd.Outbound{Addr: o.Outbound4},
 			Outbound6:          portfwd.Outbound{Addr: o.Outbound6},
 			Autoconf: portfwd.Autoconf{
