@@ -34,10 +34,9 @@ type echoFlow struct {
 // echoTable is the echo flows of a shard.
 type echoTable struct {
 	*shard
-	flows  map[echoKey]*echoFlow
-	idle   idleList
-	build  []byte // for a request on its way out
-	denied bool   // the user has been told that the host forbids it
+	flows map[echoKey]*echoFlow
+	idle  idleList
+	build []byte // for a request on its way out
 }
 
 func (t *echoTable) init(s *shard) {
@@ -120,11 +119,10 @@ func (t *echoTable) openFailed(e *netstack.Echo, errno unix.Errno) {
 	switch errno {
 	case unix.EACCES, unix.EPERM:
 		t.counters.echoDenied++
-		if !t.denied {
-			t.denied = true
+		t.pingForbidden.Do(func() {
 			t.warn("ping from the sandbox gets no answer: this host allows group %d no ping sockets; "+
 				"to allow it: sudo sysctl -w net.ipv4.ping_group_range=\"0 2147483647\"", os.Getegid())
-		}
+		})
 	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EADDRNOTAVAIL, unix.EAFNOSUPPORT:
 		t.counters.echoFailed++
 		t.stack.SendEchoUnreachable(e.Src, e.Dst, e.ID, e.Seq, connectRefusal(errno), netip.Addr{})

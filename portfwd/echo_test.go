@@ -82,25 +82,27 @@ func TestPingReachesTheOutside(t *testing.T) {
 
 func TestForbiddenPingIsExplainedOnce(t *testing.T) {
 	var log logLines
-	w := newWorld(t, withConfig(func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
+	w := newWorld(t, queues(4), withConfig(func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
 	// A new network namespace allows nobody ping sockets. The tests are root;
 	// without CAP_NET_RAW a shard is as an ordinary user's.
-	s := w.fwd.shards[0]
-	s.call(func() {
-		runtime.LockOSThread() // once more than it is unlocked: the thread ends with the shard
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-		}
-		dropRaw(t)
-	})
-	for range 3 {
+	for _, s := range w.fwd.shards {
+		s.call(func() {
+			runtime.LockOSThread() // once more than it is unlocked: the thread ends with the shard
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				t.Error(err)
+			}
+			dropRaw(t)
+		})
+	}
+	const pings = 6
+	for range pings {
 		if err := w.pingOnly(outside4); err == nil {
 			t.Error("an answer came although the host allows no ping")
 		}
 	}
-	for start := time.Now(); w.fwd.Stats().Echo.Denied < 3; time.Sleep(time.Millisecond) {
+	for start := time.Now(); w.fwd.Stats().Echo.Denied < pings; time.Sleep(time.Millisecond) {
 		if time.Since(start) > 10*time.Second {
-			t.Fatalf("%+v, want 3 denied", w.fwd.Stats().Echo)
+			t.Fatalf("%+v, want %d denied", w.fwd.Stats().Echo, pings)
 		}
 	}
 	if n := strings.Count(log.String(), "net.ipv4.ping_group_range"); n != 1 {

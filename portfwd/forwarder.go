@@ -24,6 +24,8 @@ type Forwarder struct {
 	claims    claims
 	conflicts conflicts
 	dhcp      *dhcp.Server // nil: nobody is served
+	// pingForbidden tells of it, by whichever shard finds out first.
+	pingForbidden sync.Once
 
 	mu      sync.Mutex
 	started bool

@@ -206,7 +206,7 @@ func TestIdleDatagramFlowsEnd(t *testing.T) {
 }
 
 func TestNewPingEvictsTheLongestIdle(t *testing.T) {
-	w := newWorld(t, withConfig(func(c *Config) { c.Limits.Echo = 2 }))
+	w := newWorld(t, queues(1), withConfig(func(c *Config) { c.Limits.Echo = 2 })) // of a shard, as all limits
 	to := netip.MustParseAddr(outside4).String()
 	for seq := range uint16(5) { // each from a socket, and so an identifier, of its own
 		if err := w.ping(to, seq); err != nil {

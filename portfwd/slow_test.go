@@ -113,7 +113,7 @@ func heapInUse() int {
 }
 
 func TestConnectionsPastTheLimitAreRefused(t *testing.T) {
-	w := newWorld(t, withConfig(func(c *Config) { c.Limits.TCP = 3 }), publishing("127.0.0.1::80"))
+	w := newWorld(t, queues(1), withConfig(func(c *Config) { c.Limits.TCP = 3 }), publishing("127.0.0.1::80"))
 	w.listen("tcp4", sandbox4+":80")
 	a, b := w.connect(outside4)
 	w.connect(outside4)

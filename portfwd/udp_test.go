@@ -109,7 +109,7 @@ func TestGatewayIsTheHostsLoopbackOnlyIfSo(t *testing.T) {
 }
 
 func TestNewFlowEvictsTheLongestIdle(t *testing.T) {
-	w := newWorld(t, withConfig(func(c *Config) { c.Limits.UDP = 8 }))
+	w := newWorld(t, queues(1), withConfig(func(c *Config) { c.Limits.UDP = 8 }))
 	server := hostListenPacket(t, outside4)
 	go echoUDP(server)
 	var conns []net.Conn
