@@ -297,40 +297,6 @@ func TestCompatPestoChangesRunningPasta(t *testing.T) {
 	pesto(1, "is pasta running", "-A", tcp)
 }
 
-// What -T and -U name leads to the host's loopback, and nothing else does.
-func TestCompatPastaPortsThatLeadOut(t *testing.T) {
-	if !inAWorld(t) {
-		return
-	}
-	need(t, "nsenter", "nc")
-	routeToWorld(t)
-	named, other := greeter(t, "127.0.0.1", "named"), greeter(t, "127.0.0.1", "other")
-	n := newNetNSFile(t)
-	bg := startPasta(t, "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-T", named+",5432:"+named, "--netns", n.path)
-	for _, to := range []string{"127.0.0.1 " + named, "::1 5432", "127.0.0.1 5432"} {
-		want := "named\n"
-		if strings.HasPrefix(to, "::1") {
-			want = "" // the server is on 127.0.0.1 only
-		}
-		if got := n.inside("nc -w 3 " + to + " </dev/null || true"); got != want {
-			t.Errorf("%s: %q, want %q", to, got, want)
-		}
-	}
-	if got := n.inside("nc -w 3 127.0.0.1 " + other + " </dev/null"); strings.Contains(got, "other") {
-		t.Error("a port that nobody named leads out")
-	}
-	n.remove()
-	bg.ends()
-
-	// The same for a command.
-	cmd := pastaCommand(t, "pasta", "-q", "--config-net", "-t", "none", "-u", "none", "-T", "5432:"+named, "--", "sh", "-c",
-		"nc -w 3 127.0.0.1 5432 </dev/null; ip -o -4 addr show dev host0; exit 3")
-	p := startCommand(t, cmd)
-	if r := p.wait(20 * time.Second); r.status != 3 || !strings.HasPrefix(r.stdout, "named\n") || !strings.Contains(r.stdout, hostAddr4+"/24") {
-		t.Errorf("%+v", r)
-	}
-}
-
 // Told to end, or killed, pasta leaves a namespace like the one it found: no link,
 // no port, no file.
 func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {

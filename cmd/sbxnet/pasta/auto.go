@@ -18,13 +18,42 @@ func Follow(p *network.Ports, pid func() int, ipv6 bool, log *slog.Logger) (stop
 		wildcards = append(wildcards, everyIPv6)
 	}
 	o := &options{TCP: ports{Auto: true}, UDP: ports{Auto: true}}
-	return newFollower(o, &table{ports: p, wildcards: wildcards}, pid, log).start()
+	f := newFollower(o, &table{ports: p, wildcards: wildcards}, pid, log)
+	return lookOften(f.look)
 }
 
-// start looks, and goes on looking until stop is called.
-func (f *follower) start() (stop func()) {
-	f.look(time.Now())
+// followEvery is how often listeners are looked for.
+const followEvery = time.Second
+
+// lookOften calls all looks, in turn, at once and from then on until stop is
+// called. stop does not wait for long: a look may have asked a process that is
+// stopped.
+func lookOften(looks ...func(now time.Time)) (stop func()) {
+	all := func(now time.Time) {
+		for _, look := range looks {
+			look(now)
+		}
+	}
+	all(time.Now())
 	end, ended := make(chan struct{}), make(chan struct{})
-	go func() { f.run(end); close(ended) }()
-	return func() { close(end); <-ended }
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(followEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case now := <-tick.C:
+				all(now)
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		select {
+		case <-ended:
+		case <-time.After(followEvery):
+		}
+	}
 }

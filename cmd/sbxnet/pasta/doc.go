@@ -22,8 +22,10 @@
 //	plan.go                 options and host: what is configured inside, what the stack answers as
 //	session.go              userns and network brought up and ended in order
 //	table.go                what is published, by whom: options, pesto, or auto
+//	auto.go, sockets.go     what listens, looked at each second
 //	follow.go               auto: host ports opened and closed after the namespace's listeners
 //	outward.go              -T, -U: sockets inside that lead to the host
+//	outward_follow.go       auto: those opened and shut after the host's listeners
 //	control.go, pesto.go    the socket of --conf-path, and the program that speaks to it
 //
 // By default the sandbox has the host's own addresses and gateway, so that the
@@ -35,7 +37,8 @@
 // A server that listens on loopback only, inside, is published by auto on the
 // host's loopback only. A host without a default route gives the sandbox sbxnet's
 // own addresses, instead of refusing. A port that cannot be bound is an error
-// that names who has it. Only ports that -T and -U name lead out of the sandbox:
-// auto, their default with the original, is taken for none. Nothing is written to the system's log: what happens in the
-// background goes to --log-file or nowhere.
+// that names who has it. Of the host's servers, auto leads out to those on a
+// loopback address, found at the same one inside, and on every address; not to
+// one that is on another address only. Nothing is written to the system's log:
+// what happens in the background goes to --log-file or nowhere.
 package pasta

@@ -81,8 +81,8 @@ Ports:
         22:10.0.2.100/22   at this address inside
         22-80:122-180      a range
         ~25                not this port; alone: auto, without this port
-  -T, --tcp-ns SPEC        ports inside that lead to the host's loopback
-                           (default: none, and auto is none)
+  -T, --tcp-ns SPEC        ports inside that lead to the host's loopback (default:
+                           auto, what listens there; none keeps the host's private)
   -U, --udp-ns SPEC        the same for UDP
 `
 

@@ -325,15 +325,16 @@ func (o *options) finish() error {
 	case o.V4.Bits != 0 && o.V4.Address.Is4() && isBroadcast(netip.PrefixFrom(o.V4.Address, o.V4.Bits)):
 		return refusef("Invalid address: %s is the broadcast address with netmask /%d", o.V4.Address, o.V4.Bits)
 	}
-	// Without a word all that listens in the sandbox is published.
+	// Without a word all that listens in the sandbox is published, and all that
+	// listens on the host's loopback can be reached from inside.
 	if err := errors.Join(o.TCP.settle(), o.UDP.settle(), o.TCPOut.settleOutward(), o.UDPOut.settleOutward()); err != nil {
 		return err
 	}
 	if o.NoTCP {
-		o.TCP = ports{}
+		o.TCP, o.TCPOut = ports{}, ports{}
 	}
 	if o.NoUDP {
-		o.UDP = ports{}
+		o.UDP, o.UDPOut = ports{}, ports{}
 	}
 	return nil
 }

@@ -210,20 +210,34 @@ func TestPortDefaults(t *testing.T) {
 	}
 }
 
-// Nothing leads out but what is named, whatever the original's defaults are.
-func TestOutwardPortsAreNamed(t *testing.T) {
+// Without a word what listens on the host leads out, as with the original; ports
+// that are named are in addition to that, or alone.
+func TestOutwardPorts(t *testing.T) {
 	for args, want := range map[string]string{
-		"1":                              "",
-		"-T auto -U auto 1":              "",
-		"-T none -U none 1":              "",
-		"-T 5432 1":                      "127.0.0.1:5432>5432 [::1]:5432>5432",
-		"-T 80:8080 -T auto 1":           "",
-		"-T auto -T 80:8080 1":           "127.0.0.1:80>8080 [::1]:80>8080",
-		"-U 127.0.0.2/53-54:9053 1":      "127.0.0.2:53>9053 127.0.0.2:54>9054",
-		"-T 127.0.0.1/80:192.0.2.9/81 1": "127.0.0.1:80>192.0.2.9:81",
+		"1":                              "auto auto",
+		"-T auto -U auto 1":              "auto auto",
+		"-T none -U none 1":              "none none",
+		"-T none 1":                      "none auto",
+		"--no-tcp 1":                     "none auto",
+		"--no-udp -T none 1":             "none none",
+		"-T 5432 -U none 1":              "none none 127.0.0.1:5432>5432 [::1]:5432>5432",
+		"-4 -T 5432 -U none 1":           "none none 127.0.0.1:5432>5432",
+		"-6 -T 5432 -U none 1":           "none none [::1]:5432>5432",
+		"-T 80:8080 -T auto 1":           "auto auto",
+		"-T auto -T 80:8080 1":           "auto auto 127.0.0.1:80>8080 [::1]:80>8080",
+		"-U 127.0.0.2/53-54:9053 1":      "auto none 127.0.0.2:53>9053 127.0.0.2:54>9054",
+		"-T 127.0.0.1/80:192.0.2.9/81 1": "none auto 127.0.0.1:80>192.0.2.9:81",
 	} {
+		o := mustParse(t, args)
 		var got []string
-		for _, p := range mustParse(t, args).outlets(true) {
+		for _, p := range []ports{o.TCPOut, o.UDPOut} {
+			mode := "none"
+			if p.Auto {
+				mode = "auto"
+			}
+			got = append(got, mode)
+		}
+		for _, p := range o.outlets(true) {
 			to := strconv.Itoa(int(p.bound.Port))
 			if p.bound.Child.IsValid() {
 				to = p.bound.Child.String() + ":" + to

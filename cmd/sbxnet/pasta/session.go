@@ -27,12 +27,21 @@ type session struct {
 	wildcards []netip.Addr
 	bound     []spec.Bound // until network has them
 	network   *network.Network
+	exits     *exits // nil: no port leads out
 	// attachment where the namespaces are somebody else's, sandbox where they are
-	// ours, and both where the sandbox's first process does not do all.
+	// ours, and both where the link is left to others to configure.
 	attachment *userns.Attachment
 	sandbox    *userns.Sandbox
+	inside     inside
 	// undo closes, last first, what was opened.
 	undo []func() error
+}
+
+// inside is the process of ours in the namespace: *userns.Attachment or
+// *userns.Sandbox.
+type inside interface {
+	Listen([]userns.Socket) ([]*os.File, error)
+	Remove(paths ...string) error
 }
 
 // logLevel is how much is said: nothing that is not wrong, unless asked for.
@@ -112,10 +121,9 @@ func (s *session) enter() error {
 	if o.attaches() {
 		return s.attach(o.PID)
 	}
-	// The first process of a sandbox makes and configures its link. For sockets
-	// inside, and for a link that is left to others to configure, somebody
-	// attaches.
-	if o.Configure && !o.leadsOut() {
+	// The first process of a sandbox makes and configures its link. To make one
+	// that is left to others to configure, somebody attaches.
+	if o.Configure {
 		return s.startSandbox(userns.NetworkSandbox)
 	}
 	if err := s.startSandbox(userns.NetworkNone); err != nil {
@@ -138,7 +146,7 @@ func (s *session) attach(pid int) error {
 	if err != nil {
 		return err
 	}
-	s.attachment = a
+	s.attachment, s.inside = a, a
 	s.onClose(a.Close)
 	return nil
 }
@@ -157,7 +165,7 @@ func (s *session) startSandbox(mode userns.Mode) error {
 	if err != nil {
 		return err
 	}
-	s.sandbox = sb
+	s.sandbox, s.inside = sb, sb
 	s.onClose(sb.Close)
 	return nil
 }
@@ -197,14 +205,20 @@ func (s *session) table() *table {
 	return &table{ports: s.network.Ports(), wildcards: s.wildcards}
 }
 
-// follow has published what listens already when it returns.
+// follow has published, and led out, what listens already when it returns.
 func (s *session) follow() error {
-	f := newFollower(s.options, s.table(), s.pid, s.log)
-	if !f.needed() {
-		return nil
+	var looks []func(time.Time)
+	if f := newFollower(s.options, s.table(), s.pid, s.log); f.needed() {
+		f.exits = s.exits
+		looks = append(looks, f.look)
 	}
-	stop := f.start()
-	s.onClose(func() error { stop(); return nil })
+	if s.options.followsOut() {
+		looks = append(looks, newOutFollower(s.options, s.exits, s.table(), s.log).look)
+	}
+	if len(looks) > 0 {
+		stop := lookOften(looks...)
+		s.onClose(func() error { stop(); return nil })
+	}
 	return nil
 }
 
@@ -243,12 +257,11 @@ func (s *session) writePID() error {
 }
 
 // goesWithUs has a file that we made removed should we be killed, by our process
-// in the namespace, where there is one. Not what a name such as /dev/stdout leads
-// to.
+// in the namespace. Not what a name such as /dev/stdout leads to.
 func (s *session) goesWithUs(name string) {
 	st, err := os.Lstat(name)
-	if err == nil && s.attachment != nil && (st.Mode().IsRegular() || st.Mode().Type() == os.ModeSocket) {
-		err = s.attachment.Remove(name)
+	if err == nil && (st.Mode().IsRegular() || st.Mode().Type() == os.ModeSocket) {
+		err = s.inside.Remove(name)
 	}
 	if err != nil {
 		s.log.Debug(err.Error())
