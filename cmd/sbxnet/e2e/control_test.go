@@ -96,10 +96,10 @@ func TestExecRunsInTheSandbox(t *testing.T) {
 	if r := runSbxnet(t, "stop", "box"); r.status != 0 {
 		t.Errorf("%+v", r)
 	}
-	if r := p.wait(5 * time.Second); r.status != 128+15 {
+	if r := p.wait(20 * time.Second); r.status != 128+15 {
 		t.Errorf("run: %+v", r)
 	}
-	if r := e.wait(5 * time.Second); r.status == 0 {
+	if r := e.wait(20 * time.Second); r.status == 0 {
 		t.Errorf("exec: %+v", r)
 	}
 }
@@ -110,7 +110,7 @@ func TestStopEndsWhatDoesNotWantTo(t *testing.T) {
 	if r := runSbxnet(t, "stop", "-t", "1", "deaf"); r.status != 0 {
 		t.Errorf("%+v", r)
 	}
-	if r := p.wait(5 * time.Second); r.status != 128+9 || r.stderr != "" {
+	if r := p.wait(20 * time.Second); r.status != 128+9 || r.stderr != "" {
 		t.Errorf("%+v", r)
 	}
 }
@@ -130,7 +130,7 @@ func TestSandboxesWithoutANetworkHaveAName(t *testing.T) {
 		if r := runSbxnet(t, "stop", mode); r.status != 0 {
 			t.Errorf("%+v", r)
 		}
-		p.wait(5 * time.Second)
+		p.wait(20 * time.Second)
 	}
 }
 
@@ -266,10 +266,10 @@ func TestAttachThatIsKilledLeavesNothing(t *testing.T) {
 			}
 		}
 		p.cmd.Process.Kill()
-		if r := p.wait(5 * time.Second); r.status != 128+9 {
+		if r := p.wait(20 * time.Second); r.status != 128+9 {
 			t.Errorf("status %d", r.status)
 		}
-		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 			_, err := os.Lstat(root)
 			if left := sceneOf(t).processes(); os.IsNotExist(err) && len(left) == 0 {
 				break

@@ -20,7 +20,7 @@ func TestSIGKILLOfSbxnetLeavesNothing(t *testing.T) {
 				t.Fatalf("only %d processes carry the marker: the check sees nothing", n)
 			}
 			p.cmd.Process.Kill()
-			if r := p.wait(5 * time.Second); r.status != 128+9 {
+			if r := p.wait(20 * time.Second); r.status != 128+9 {
 				t.Errorf("status %d", r.status)
 			}
 		}) // the scene's check is the test
@@ -33,9 +33,11 @@ func TestSIGKILLFreesPublishedPortsAndNames(t *testing.T) {
 		p := start(t, "run", "--name", "again", "-p", published, "--", "sh", "-c", "echo up; sleep 100")
 		p.waitOutput("up", 20*time.Second)
 		p.cmd.Process.Kill()
-		p.wait(5 * time.Second)
-		for deadline := time.Now().Add(3 * time.Second); len(sceneOf(t).processes()) > 0 && time.Now().Before(deadline); {
-			time.Sleep(10 * time.Millisecond)
+		p.wait(20 * time.Second)
+		for deadline := time.Now().Add(20 * time.Second); len(sceneOf(t).processes()) > 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("still there: %v", sceneOf(t).processes())
+			}
 		}
 	}
 }
@@ -52,7 +54,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		p := start(t, "run", "--", "sh", "-c", fmt.Sprintf("trap 'exit 42' %d; echo ready; while :; do sleep 0.05; done", sig))
 		p.waitOutput("ready", 20*time.Second)
 		p.cmd.Process.Signal(sig)
-		if r := p.wait(5 * time.Second); r.status != 42 {
+		if r := p.wait(20 * time.Second); r.status != 42 {
 			t.Errorf("%v: status %d, stderr %q", sig, r.status, r.stderr)
 		}
 	}
@@ -74,12 +76,12 @@ func TestTwoSandboxesCannotSeeEachOther(t *testing.T) {
 		t.Errorf("the other sandbox answered: %q", got)
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	p.wait(5 * time.Second)
+	p.wait(20 * time.Second)
 }
 
 func TestPcapIsWritten(t *testing.T) {
 	file := filepath.Join(scratch(t), "capture.pcapng")
-	sh(t, []string{"--pcap", file}, "ping -c 1 -W 2 10.0.2.2 >/dev/null")
+	sh(t, []string{"--pcap", file}, "ping -c 1 -W 10 10.0.2.2 >/dev/null")
 	b, err := os.ReadFile(file)
 	if err != nil || len(b) < 200 || string(b[:4]) != "\x0a\x0d\x0d\x0a" {
 		t.Errorf("%d bytes, %v", len(b), err)
@@ -88,7 +90,7 @@ func TestPcapIsWritten(t *testing.T) {
 
 func TestLogPackets(t *testing.T) {
 	need(t, "ping")
-	r := runSbxnet(t, "run", "--log-packets", "--log-format", "json", "--", "ping", "-c", "1", "-W", "2", "10.0.2.2")
+	r := runSbxnet(t, "run", "--log-packets", "--log-format", "json", "--", "ping", "-c", "1", "-W", "10", "10.0.2.2")
 	if r.status != 0 || !strings.Contains(r.stderr, "10.0.2.2") || !strings.HasPrefix(strings.TrimSpace(r.stderr), "{") {
 		t.Errorf("status %d, stderr %q", r.status, r.stderr)
 	}
@@ -112,10 +114,10 @@ func TestRunningOutOfDescriptorsKeepsOldFlows(t *testing.T) {
 		exec 3<>/dev/tcp/%s/7500
 		for i in $(seq 100); do (exec 4<>/dev/tcp/%s/7500; sleep 5) 2>/dev/null & done
 		sleep 2
-		echo still-here >&3; read -t 3 -u 3 line; echo "old flow: $line"'`, runLine(), remoteAddr4, remoteAddr4)
+		echo still-here >&3; read -t 20 -u 3 line; echo "old flow: $line"'`, runLine(), remoteAddr4, remoteAddr4)
 	cmd := command(t)
 	cmd.Path, cmd.Args = "/bin/bash", []string{"bash", "-c", script}
-	if r := startCommand(t, cmd).wait(30 * time.Second); !strings.Contains(r.stdout, "old flow: still-here") {
+	if r := startCommand(t, cmd).wait(60 * time.Second); !strings.Contains(r.stdout, "old flow: still-here") {
 		t.Errorf("status %d\n%s\n%s", r.status, r.stdout, r.stderr)
 	}
 }

@@ -36,7 +36,7 @@ func onRemote(t *testing.T, name string, args ...string) *lockedBuffer {
 
 func waitFor(t *testing.T, out *lockedBuffer, text string) {
 	t.Helper()
-	for range 500 {
+	for range 2000 {
 		if strings.Contains(out.String(), text) {
 			return
 		}
@@ -69,7 +69,7 @@ func TestHundredMegabytesBothWaysWithHalfClose(t *testing.T) {
 	}
 	needTAP(t)
 	arg := fmt.Sprintf("%%s,%d", transferBytes)
-	onRemote(t, self, toolArg, "serve", fmt.Sprintf(arg, "[::]:7000"))
+	waitFor(t, onRemote(t, self, toolArg, "serve", fmt.Sprintf(arg, "[::]:7000")), "serving")
 	for name, flags := range linkCases {
 		t.Run("outbound/"+name, func(t *testing.T) {
 			for _, host := range []string{remoteAddr4, remoteAddr6} {
@@ -80,7 +80,6 @@ func TestHundredMegabytesBothWaysWithHalfClose(t *testing.T) {
 			args := append([]string{"run", "-p", "0.0.0.0:7001:7001"}, flags...)
 			p := start(t, append(args, "--", self, toolArg, "serve", fmt.Sprintf(arg, ":7001"))...)
 			p.waitOutput("serving", 20*time.Second)
-			time.Sleep(200 * time.Millisecond)
 			remote(t, func() {
 				if err := exchangeClient(net.JoinHostPort(hostAddr4, "7001"), fmt.Sprint(transferBytes)); err != nil {
 					t.Error(err)
@@ -181,12 +180,17 @@ func TestOutboundPrograms(t *testing.T) {
 		return
 	}
 	t.Run("iperf3", func(t *testing.T) {
-		out := onRemote(t, "iperf3", "-s", "-p", "5201", "--forceflush")
-		waitFor(t, out, "listening")
-		for _, args := range []string{"", "-R", "-P 4", "-u -b 200M -l 1400", "-u -b 100M -l 1400 -R"} {
-			sh(t, nil, fmt.Sprintf("iperf3 -c %s -p 5201 -t 1 %s >/dev/null", remoteAddr4, args))
+		for i, args := range []string{"", "-R", "-P 4", "-u -b 200M -l 1400", "-u -b 100M -l 1400 -R", "-6"} {
+			// Each has a server of its own: one turns a client away that comes
+			// before it has heard of the last one's end.
+			port := fmt.Sprint(5201 + i)
+			waitFor(t, onRemote(t, "iperf3", "-s", "-p", port, "--forceflush"), "listening")
+			host := remoteAddr4
+			if args == "-6" {
+				host = remoteAddr6
+			}
+			sh(t, nil, fmt.Sprintf("iperf3 -c %s -p %s -t 1 %s >/dev/null", host, port, args))
 		}
-		sh(t, nil, fmt.Sprintf("iperf3 -6 -c %s -p 5201 -t 1 >/dev/null", remoteAddr6))
 	})
 	t.Run("nc half-close", func(t *testing.T) {
 		echoServer(t, "[::]:7200")
@@ -197,8 +201,7 @@ func TestOutboundPrograms(t *testing.T) {
 		}
 	})
 	t.Run("udp", func(t *testing.T) {
-		onRemote(t, self, toolArg, "who", "udp", "[::]:7300")
-		time.Sleep(300 * time.Millisecond)
+		waitFor(t, onRemote(t, self, toolArg, "who", "udp", "[::]:7300"), "listening")
 		for _, host := range []string{remoteAddr4, remoteAddr6} {
 			got := sh(t, nil, fmt.Sprintf("echo who | nc -u -w 2 %s 7300", host))
 			if !strings.Contains(got, hostAddr4) && !strings.Contains(got, hostAddr6) {
@@ -211,9 +214,9 @@ func TestOutboundPrograms(t *testing.T) {
 			t.Fatalf("ping_group_range in the world: %v", err)
 		}
 		for _, host := range []string{remoteAddr4, remoteAddr6} {
-			sh(t, nil, fmt.Sprintf("ping -c 3 -i 0.2 -W 2 %s", host))
+			sh(t, nil, fmt.Sprintf("ping -c 3 -i 0.2 -W 10 %s", host))
 		}
-		sh(t, nil, fmt.Sprintf("ping -c 1 -s 8000 -W 2 %s", remoteAddr4))
+		sh(t, nil, fmt.Sprintf("ping -c 1 -s 8000 -W 10 %s", remoteAddr4))
 	})
 }
 
@@ -225,7 +228,7 @@ func TestPingWithoutPingSocketsIsExplained(t *testing.T) {
 	}
 	// A new network namespace has the kernel's default, "1 0": nobody. The
 	// world's root has CAP_NET_RAW there; an ordinary user has not.
-	p := start(t, "run", "--", "sh", "-c", fmt.Sprintf("ping -c 2 -i 0.2 -W 1 %s; true", remoteAddr4))
+	p := start(t, "run", "--", "sh", "-c", fmt.Sprintf("ping -c 2 -i 0.2 -W 5 %s; true", remoteAddr4))
 	r := p.wait(20 * time.Second)
 	answered := strings.Contains(r.stdout, " 0% packet loss")
 	explained := strings.Count(r.stderr, "ping_group_range") == 1

@@ -175,9 +175,9 @@ func (b *background) alive() bool {
 // ends waits for its end.
 func (b *background) ends() {
 	b.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); b.alive(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); b.alive(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.t.Fatal("pasta still runs after 5 s")
+			b.t.Fatal("pasta still runs after 20 s")
 		}
 	}
 	if _, err := os.Stat(b.pidFile); !os.IsNotExist(err) {
@@ -224,7 +224,7 @@ func says(network, addr string) string {
 func eventuallySays(t *testing.T, network, addr, want string) {
 	t.Helper()
 	var got string
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if got = says(network, addr); strings.HasPrefix(got, want) {
 			return
 		}

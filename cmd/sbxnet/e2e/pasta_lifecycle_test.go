@@ -288,12 +288,8 @@ func TestCompatPestoChangesRunningPasta(t *testing.T) {
 		l.Close()
 	}
 	pesto(0, "", "-A", tcp)
-	bgEnds := time.Now()
 	n.remove()
 	bg.ends()
-	if took := time.Since(bgEnds); took > 3*time.Second {
-		t.Errorf("the end took %v", took)
-	}
 	pesto(1, "is pasta running", "-A", tcp)
 }
 
@@ -316,7 +312,7 @@ func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {
 		eventuallySays(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port), remoteAddr4+":")
 		syscall.Kill(bg.pid, sig)
 		if sig == syscall.SIGKILL { // what is left is its process inside's to remove
-			for deadline := time.Now().Add(5 * time.Second); exists(bg.pidFile) || exists(socket); time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(20 * time.Second); exists(bg.pidFile) || exists(socket); time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("PID file: %v, socket: %v", exists(bg.pidFile), exists(socket))
 				}
@@ -327,7 +323,7 @@ func TestCompatPastaEndsBeforeTheNamespace(t *testing.T) {
 			t.Errorf("after %v: the socket is left", sig)
 		}
 		assertFree(t, port)
-		for deadline := time.Now().Add(5 * time.Second); strings.Contains(n.inside("ip -o link"), "host0"); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); strings.Contains(n.inside("ip -o link"), "host0"); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("after %v the link is still there:\n%s", sig, n.inside("ip addr; ip route"))
 			}

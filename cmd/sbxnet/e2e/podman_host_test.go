@@ -353,10 +353,15 @@ func hostAddr(t *testing.T) string {
 	return ""
 }
 
-// freePort is a TCP and UDP port that nobody has on any address now.
+// given are the ports that freePort has returned: of twenty that a test asks for
+// one after the other, two would be the same every now and then.
+var given = map[int]bool{}
+
+// freePort is a TCP and UDP port that nobody has on any address now, and another
+// one each time. It is called by the test's own goroutine.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
+	for range 1000 {
 		l, err := net.Listen("tcp", ":0")
 		if err != nil {
 			t.Fatal(err)
@@ -366,9 +371,29 @@ func freePort(t *testing.T) int {
 		l.Close()
 		if err == nil {
 			pc.Close()
-			return port
+			if !given[port] {
+				given[port] = true
+				return port
+			}
 		}
 	}
 	t.Fatal("no free port")
+	return 0
+}
+
+// freeRange is the first of n ports in a row that nobody has on loopback now, and
+// that the kernel gives no client.
+func freeRange(t *testing.T, n int) int {
+	t.Helper()
+next:
+	for first := 10000 + os.Getpid()%10000; first < 32000; first += n {
+		for port := first; port < first+n; port++ {
+			if taken(port) {
+				continue next
+			}
+		}
+		return first
+	}
+	t.Fatal("no free range of ports")
 	return 0
 }

@@ -46,16 +46,16 @@ func TestCompatPodmanManyContainersInARow(t *testing.T) {
 func TestCompatPodmanTwentyContainersAtOnce(t *testing.T) {
 	const n = 20
 	p := newPodman(t)
-	first := freePort(t)
-	if first > 65535-n {
-		first -= n
+	ports := make([]int, n)
+	for i := range ports {
+		ports[i] = freePort(t)
 	}
 	var starting sync.WaitGroup
 	var mu sync.Mutex
 	ids := []string{"rm", "-f", "-t", "0"}
 	for i := range n {
 		starting.Go(func() {
-			id, err := p.try(container{"port_handler=slirp4netns", []string{"-p", fmt.Sprintf("127.0.0.1:%d:80", first+i)}}.args([]string{"run", "-d"}, httpd...)...)
+			id, err := p.try(container{"port_handler=slirp4netns", []string{"-p", fmt.Sprintf("127.0.0.1:%d:80", ports[i])}}.args([]string{"run", "-d"}, httpd...)...)
 			if err != nil {
 				t.Error(err)
 				return
@@ -70,11 +70,11 @@ func TestCompatPodmanTwentyContainersAtOnce(t *testing.T) {
 		return
 	}
 	for i := range n {
-		p.fetch(fmt.Sprintf("127.0.0.1:%d", first+i))
+		p.fetch(fmt.Sprintf("127.0.0.1:%d", ports[i]))
 	}
 	p.ok(ids...)
 	for i := range n {
-		p.waitFree(first + i)
+		p.waitFree(ports[i])
 	}
 	p.assertNoNetworks()
 }

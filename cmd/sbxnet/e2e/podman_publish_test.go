@@ -98,9 +98,11 @@ func TestCompatPodmanPublishedIPv6(t *testing.T) {
 
 func TestCompatPodmanPublishedRangeAndUDP(t *testing.T) {
 	p := newPodman(t)
+	first := freeRange(t, 10)
 	for _, handler := range portHandlers {
 		udp := freePort(t)
-		id := p.start(container{"port_handler=" + handler, []string{"-p", fmt.Sprintf("127.0.0.1:%d:5353/udp", udp), "-p", "127.0.0.1:18300-18309:8000-8009"}},
+		id := p.start(container{"port_handler=" + handler, []string{"-p", fmt.Sprintf("127.0.0.1:%d:5353/udp", udp),
+			"-p", fmt.Sprintf("127.0.0.1:%d-%d:8000-8009", first, first+9)}},
 			toolIn("who", "udp", ":5353")...)
 		p.waitLog(id, "listening")
 		var got string
@@ -112,12 +114,15 @@ func TestCompatPodmanPublishedRangeAndUDP(t *testing.T) {
 			_, _, err = net.SplitHostPort(strings.TrimSpace(got))
 			return err == nil
 		})
-		for port := 18300; port <= 18309; port++ {
+		for port := first; port < first+10; port++ {
 			if !taken(port) {
 				t.Errorf("%s: port %d of the range is not published", handler, port)
 			}
 		}
 		p.ok("rm", "-f", "-t", "0", id)
+		for port := first; port < first+10; port++ {
+			p.waitFree(port)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func TestCompatSlirp4netnsConfiguresANamespace(t *testing.T) {
 		t.Errorf("an address cannot be used yet:\n%s", got)
 	}
 	s.exit.Close()
-	if r := s.wait(5 * time.Second); r.status != 0 || r.stdout != "" || r.stderr != "" {
+	if r := s.wait(20 * time.Second); r.status != 0 || r.stdout != "" || r.stderr != "" {
 		t.Errorf("after a hang-up of exit-fd: %+v", r)
 	}
 	if left := g.sh("ip link"); strings.Contains(left, "tap5") {
@@ -200,7 +200,7 @@ func TestCompatSlirp4netnsEnds(t *testing.T) {
 				t.Fatal("the port is not open")
 			}
 			end.how(s, g)
-			if r := s.wait(5 * time.Second); r.status != end.status || r.stderr != "" {
+			if r := s.wait(20 * time.Second); r.status != end.status || r.stderr != "" {
 				t.Errorf("%+v", r)
 			}
 			if taken(port) { // our process has been waited for

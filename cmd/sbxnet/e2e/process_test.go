@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sbxnet/tapdev/linktest"
 )
 
 // A result is what a finished sbxnet left on its streams and its exit status.
@@ -56,7 +58,7 @@ func (l *lockedBuffer) String() string {
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	scene := sceneOf(t)
-	cmd := exec.Command(sbxnet, chosenLink.Arguments(args...)...)
+	cmd := exec.Command(sbxnet, linktest.Chosen().Arguments(args...)...)
 	cmd.Env = append(os.Environ(), scene.marker(), "TMPDIR="+scene.tmp, "XDG_RUNTIME_DIR="+scene.runtime,
 		"GORACE=atexit_sleep_ms=0") // else each process of a race build stays a second longer
 	return cmd
@@ -64,7 +66,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 
 // runLine is the beginning of a command line that runs a sandbox, for a shell.
 func runLine(flags ...string) string {
-	return strings.Join(append([]string{sbxnet}, chosenLink.Arguments(append([]string{"run"}, flags...)...)...), " ")
+	return strings.Join(append([]string{sbxnet}, linktest.Chosen().Arguments(append([]string{"run"}, flags...)...)...), " ")
 }
 
 // start runs sbxnet in the background; the test ends it if it still runs then.
@@ -94,8 +96,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 			p.cmd.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-p.done:
-			case <-time.After(5 * time.Second):
-				t.Errorf("sbxnet did not end within 5 s of SIGTERM")
+			case <-time.After(20 * time.Second):
+				t.Errorf("sbxnet did not end within 20 s of SIGTERM")
 				p.cmd.Process.Kill()
 				<-p.done
 			}

@@ -207,7 +207,7 @@ func (r *rootless) seenAs(network, address string) (host string) {
 // silent waits until nobody listens at a port of the host any more.
 func (r *rootless) silent(port int) {
 	r.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); taken(port); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); taken(port); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("port %d is still taken", port)
 		}

@@ -55,7 +55,7 @@ func (s *scene) marker() string { return markerName + s.id }
 func (s *scene) assertEmpty(t *testing.T) {
 	t.Helper()
 	var left []string
-	for range 100 {
+	for range 500 {
 		if left = s.leftovers(t); len(left) == 0 {
 			return
 		}

@@ -194,12 +194,12 @@ func crowd(addr, count string) error {
 
 // who answers each connection or datagram with the address it came from.
 func who(network, addr string) error {
-	fmt.Println("listening")
 	if strings.HasPrefix(network, "udp") {
 		pc, err := net.ListenPacket(network, addr)
 		if err != nil {
 			return err
 		}
+		fmt.Println("listening")
 		b := make([]byte, 2048)
 		for {
 			_, from, err := pc.ReadFrom(b)
@@ -213,6 +213,7 @@ func who(network, addr string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("listening")
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -232,7 +233,7 @@ func dialError(network, addr string) error {
 	}
 	defer c.Close()
 	if strings.HasPrefix(network, "udp") {
-		c.SetDeadline(time.Now().Add(2 * time.Second))
+		c.SetDeadline(time.Now().Add(10 * time.Second))
 		c.Write([]byte("x"))
 		if _, err := c.Read(make([]byte, 1)); err != nil {
 			fmt.Println(err)
