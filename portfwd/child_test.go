@@ -153,6 +153,56 @@ func TestLoopbackChildPrefersTheServerOnLoopback(t *testing.T) {
 	}
 }
 
+// Of servers at both addresses a client from the host's loopback gets the one on
+// loopback, if it is to, and everybody else the other.
+func TestLoopbackFirstIsForTheHostsLoopback(t *testing.T) {
+	w := newWorld(t, withConfig(func(c *Config) { c.LoopbackFirst = true }))
+	specs := []spec.Spec{
+		{Protocol: spec.TCP, HostIP: netip.IPv4Unspecified(), HostPort: 7001, Port: 80, Count: 1},
+		{Protocol: spec.UDP, HostIP: netip.IPv4Unspecified(), HostPort: 7001, Port: 80, Count: 1},
+		{Protocol: spec.TCP, HostIP: netip.IPv6Unspecified(), HostPort: 7001, Port: 80, Count: 1},
+	}
+	if err := w.fwd.Publish(bind(t, specs...)); err != nil {
+		t.Fatal(err)
+	}
+	for at, says := range map[string]string{sandbox4: "outer", sandbox6: "outer", "127.0.0.1": "inner"} {
+		l, u := w.listen("tcp", net.JoinHostPort(at, "80")), w.listenPacket("udp", net.JoinHostPort(at, "80"))
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(c, says)
+				c.Close()
+			}
+		}()
+		go func() {
+			b := make([]byte, 100)
+			for {
+				_, from, err := u.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				u.WriteTo([]byte(says), from)
+			}
+		}()
+	}
+	for range 2 { // the second time it is remembered
+		for host, want := range map[string]string{"127.0.0.1": "inner", "::1": "inner", outside4: "outer", outside6: "outer"} {
+			to := net.JoinHostPort(host, "7001")
+			if answer, _ := askTCP(t, host, to); answer != want {
+				t.Errorf("tcp %s: the %s server answered", host, answer)
+			}
+			if host == "127.0.0.1" || host == outside4 {
+				if answer, _ := askUDP(t, host, to); answer != want {
+					t.Errorf("udp %s: the %s server answered", host, answer)
+				}
+			}
+		}
+	}
+}
+
 func TestChildOfAFamilyThatIsOffIsRefused(t *testing.T) {
 	w := newWorld(t, withConfig(func(c *Config) { c.IPv6 = Addresses{} }))
 	s := tcp4(7001)

@@ -40,6 +40,11 @@ type Config struct {
 	// are those of the host's network, so that its neighbours, the real gateway
 	// among them, are reached from the sandbox like any other address.
 	AnswerAll bool
+	// LoopbackFirst has clients from the host's loopback find the server on
+	// 127.0.0.1 of the sandbox, if there is one, before those on its other
+	// addresses. They come from the gateway all the same: what comes by a link
+	// cannot come from loopback.
+	LoopbackFirst bool
 	// Silent are addresses that answer ARP, neighbour solicitations and ping on
 	// the link, and nothing else: what is sent to them is lost.
 	Silent []netip.Addr

@@ -14,13 +14,14 @@ type policy struct {
 	mappings             []HostMapping // walked for each flow: there are a handful
 	nameservers, silent  []netip.Addr
 	answerAll            bool
+	loopbackFirst        bool
 	gateway              verdict // of the gateway, where no mapping leads on
 	outbound4, outbound6 hostsock.Source
 }
 
 func newPolicy(c *Config) policy {
 	p := policy{
-		ipv4: c.IPv4, ipv6: c.IPv6, mappings: c.mappings(), nameservers: c.nameservers(), silent: c.Silent, answerAll: c.AnswerAll,
+		ipv4: c.IPv4, ipv6: c.IPv6, mappings: c.mappings(), nameservers: c.nameservers(), silent: c.Silent, answerAll: c.AnswerAll, loopbackFirst: c.LoopbackFirst,
 		gateway: refuse, outbound4: hostsock.Source(c.Outbound4), outbound6: hostsock.Source(c.Outbound6),
 	}
 	if c.GatewayUnreachable {
@@ -183,13 +184,18 @@ func (p *policy) source(client, target netip.Addr) netip.Addr {
 }
 
 // targets appends the places in the sandbox where a server for port may be
-// bound, in the order in which a client of that family tries them. child says
+// bound, in the order in which that client tries them. child says
 // where, if it is valid. If that is 127.0.0.0/8, the sandbox's own address comes
 // next; if it is ::1, where no packet from a link arrives (RFC 4291 §2.5.3), all
 // places that IPv6 clients try.
-func (p *policy) targets(to []netip.AddrPort, child netip.Addr, ipv4 bool, port uint16) []netip.AddrPort {
+func (p *policy) targets(to []netip.AddrPort, child, client netip.Addr, port uint16) []netip.AddrPort {
+	ipv4 := client.Is4()
+	inner := p.ipv4.enabled() // 127.0.0.1, by way of the sandbox's route_localnet
 	switch {
 	case !child.IsValid():
+		if inner && p.loopbackFirst && client.IsLoopback() {
+			to, inner = append(to, netip.AddrPortFrom(loopback4, port)), false
+		}
 	case child == loopback6:
 		ipv4 = false
 	case child.IsLoopback():
@@ -206,7 +212,7 @@ func (p *policy) targets(to []netip.AddrPort, child netip.Addr, ipv4 bool, port 
 			to = append(to, netip.AddrPortFrom(a, port))
 		}
 	}
-	if p.ipv4.enabled() { // by way of the sandbox's route_localnet
+	if inner {
 		to = append(to, netip.AddrPortFrom(loopback4, port))
 	}
 	return to

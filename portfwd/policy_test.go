@@ -91,15 +91,26 @@ func TestClientAppearsAsItselfUnlessTheAnswerWouldBeLost(t *testing.T) {
 }
 
 func TestTargetsAreTriedInOrder(t *testing.T) {
-	want4 := []string{"10.0.2.100:80", "[fd00::100]:80", "127.0.0.1:80"}
-	want6 := []string{"[fd00::100]:80", "10.0.2.100:80", "127.0.0.1:80"}
-	for ipv4, want := range map[bool][]string{true: want4, false: want6} {
+	loopbackFirst := testPolicy
+	loopbackFirst.loopbackFirst = true
+	for _, c := range []struct {
+		policy *policy
+		client string
+		want   []string
+	}{
+		{&testPolicy, "192.0.2.7", []string{"10.0.2.100:80", "[fd00::100]:80", "127.0.0.1:80"}},
+		{&testPolicy, "127.0.0.1", []string{"10.0.2.100:80", "[fd00::100]:80", "127.0.0.1:80"}},
+		{&testPolicy, "2001:db8::7", []string{"[fd00::100]:80", "10.0.2.100:80", "127.0.0.1:80"}},
+		{&loopbackFirst, "192.0.2.7", []string{"10.0.2.100:80", "[fd00::100]:80", "127.0.0.1:80"}},
+		{&loopbackFirst, "127.0.0.1", []string{"127.0.0.1:80", "10.0.2.100:80", "[fd00::100]:80"}},
+		{&loopbackFirst, "::1", []string{"127.0.0.1:80", "[fd00::100]:80", "10.0.2.100:80"}},
+	} {
 		var got []string
-		for _, a := range testPolicy.targets(nil, netip.Addr{}, ipv4, 80) {
+		for _, a := range c.policy.targets(nil, netip.Addr{}, netip.MustParseAddr(c.client), 80) {
 			got = append(got, a.String())
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("IPv4 %v: %v, want %v", ipv4, got, want)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.client, got, c.want)
 		}
 	}
 	for first, want := range [][3]int{{0, 1, 2}, {1, 0, 2}, {2, 0, 1}} {

@@ -33,8 +33,22 @@ type listenPort struct {
 	queued   bool
 	closed   bool
 	retry    timer.Timer
-	ipv4     lastTarget // of clients of this family
-	ipv6     lastTarget
+	last     lastTargets
+}
+
+// lastTargets are of the four kinds of clients, whose targets are in other orders:
+// IPv4 or IPv6, from elsewhere or from the host's loopback.
+type lastTargets [4]lastTarget
+
+func (l *lastTargets) of(client netip.Addr) *lastTarget {
+	kind := 0
+	if client.Is6() {
+		kind++
+	}
+	if client.IsLoopback() {
+		kind += 2
+	}
+	return &l[kind]
 }
 
 // lastTarget remembers for a while which of the targets had a server. Not for
@@ -140,13 +154,10 @@ func (p *listenPort) welcome(fd int, client netip.AddrPort) {
 		p.log.Debug("published connection refused", slog.String("client", client.String()), slog.Any("error", err))
 		return
 	}
-	last := &p.ipv6
-	if client.Addr().Is4() {
-		last = &p.ipv4
-	}
+	last := p.last.of(client.Addr())
 	r.writable, r.published = true, true
 	r.dial = &dial{client: client, last: last, first: last.first(p.loop.Now())}
-	r.dial.targets = p.policy.targets(r.dial.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
+	r.dial.targets = p.policy.targets(r.dial.memory[:0], p.bound.Child, client.Addr(), p.bound.Port)
 	if !r.dial.next(r) {
 		r.abort()
 	}

@@ -21,8 +21,7 @@ type udpPort struct {
 	token    reactor.Token
 	readable bool
 	queued   bool
-	ipv4     lastTarget // of clients of this family
-	ipv6     lastTarget
+	last     lastTargets
 }
 
 // visitorKey names the flow of one client of one port.
@@ -138,13 +137,10 @@ func (p *udpPort) newVisitor(m *hostsock.Message, client netip.AddrPort) *udpFlo
 	t.makeRoom()
 	v := &visitor{
 		key:  visitorKey{p, client, m.From.Scope(), m.Local.Addr},
-		port: p, address: *m.From, local: m.Local, last: &p.ipv6,
-	}
-	if client.Addr().Is4() {
-		v.last = &p.ipv4
+		port: p, address: *m.From, local: m.Local, last: p.last.of(client.Addr()),
 	}
 	v.first = v.last.first(p.loop.Now())
-	v.targets = p.policy.targets(v.memory[:0], p.bound.Child, client.Addr().Is4(), p.bound.Port)
+	v.targets = p.policy.targets(v.memory[:0], p.bound.Child, client.Addr(), p.bound.Port)
 	f := &udpFlow{shard: p.shard, fd: -1, visitor: v}
 	f.flow = f
 	if !v.next(f) {

@@ -123,7 +123,7 @@ func (s Spec) bindPort(offset int) ([]Bound, error) {
 func (s Spec) bindAddresses(offset int, port uint16) (bound []Bound, at netip.AddrPort, err error) {
 	for _, a := range s.Addresses() {
 		at = netip.AddrPortFrom(a, port)
-		fd, local, err := open(s.Protocol, at, s.Interface)
+		fd, local, err := s.open(at)
 		if err != nil && a.Is6() && !s.HostIP.IsValid() && noIPv6(err) {
 			continue
 		}

@@ -13,21 +13,21 @@ import (
 // The kernel cuts it down to net.core.somaxconn.
 const backlog = 65535
 
-// open returns a bound socket, listening if it is TCP, and the address that it
-// got. Clients come in by the interface, if one is named.
-func open(p Protocol, at netip.AddrPort, device string) (fd int, local netip.AddrPort, err error) {
+// open returns a socket bound to an address of s, listening if it is TCP, and the
+// address that it got.
+func (s Spec) open(at netip.AddrPort) (fd int, local netip.AddrPort, err error) {
 	family, kind := unix.AF_INET, unix.SOCK_STREAM
 	if at.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	if p == UDP {
+	if s.Protocol == UDP {
 		kind = unix.SOCK_DGRAM
 	}
 	fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, local, os.NewSyscallError("socket", err)
 	}
-	if local, err = prepare(fd, p, at, device); err != nil {
+	if local, err = s.prepare(fd, at); err != nil {
 		unix.Close(fd)
 		return -1, netip.AddrPort{}, err
 	}
@@ -36,12 +36,12 @@ func open(p Protocol, at netip.AddrPort, device string) (fd int, local netip.Add
 
 const bindToDevice = "setsockopt SO_BINDTODEVICE"
 
-func prepare(fd int, p Protocol, at netip.AddrPort, device string) (local netip.AddrPort, err error) {
-	if err := setOptions(fd, p, at.Addr()); err != nil {
+func (s Spec) prepare(fd int, at netip.AddrPort) (local netip.AddrPort, err error) {
+	if err := s.setOptions(fd, at.Addr()); err != nil {
 		return local, err
 	}
-	if device != "" {
-		if err := unix.BindToDevice(fd, device); err != nil {
+	if s.Interface != "" {
+		if err := unix.BindToDevice(fd, s.Interface); err != nil {
 			return local, os.NewSyscallError(bindToDevice, err)
 		}
 	}
@@ -52,7 +52,7 @@ func prepare(fd int, p Protocol, at netip.AddrPort, device string) (local netip.
 	if err := unix.Bind(fd, sa); err != nil {
 		return local, os.NewSyscallError("bind", err)
 	}
-	if p == TCP {
+	if s.Protocol == TCP {
 		// Two sockets with SO_REUSEADDR may both bind; the second to listen
 		// fails, with the same EADDRINUSE.
 		if err := unix.Listen(fd, backlog); err != nil {
@@ -62,7 +62,7 @@ func prepare(fd int, p Protocol, at netip.AddrPort, device string) (local netip.
 	return boundTo(fd, at.Addr())
 }
 
-func setOptions(fd int, p Protocol, a netip.Addr) error {
+func (s Spec) setOptions(fd int, a netip.Addr) error {
 	type option struct {
 		name            string
 		level, opt, val int
@@ -72,7 +72,7 @@ func setOptions(fd int, p Protocol, a netip.Addr) error {
 		options = append(options, option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})
 	}
 	switch {
-	case p == TCP:
+	case s.Protocol == TCP:
 		// For connections of an earlier run that are in TIME-WAIT. Never for
 		// UDP, where it would let two sockets share a port.
 		options = append(options, option{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1})
@@ -80,6 +80,13 @@ func setOptions(fd int, p Protocol, a netip.Addr) error {
 		options = append(options, option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1})
 	default:
 		options = append(options, option{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1})
+	}
+	switch {
+	case !s.Freebind:
+	case a.Is6():
+		options = append(options, option{"IPV6_FREEBIND", unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1})
+	default:
+		options = append(options, option{"IP_FREEBIND", unix.IPPROTO_IP, unix.IP_FREEBIND, 1})
 	}
 	for _, o := range options {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.val); err != nil {

@@ -35,6 +35,9 @@ type Spec struct {
 	// Interface is the host's network interface that clients must come in by;
 	// empty: any. -p has no way to write it.
 	Interface string
+	// Freebind listens on HostIP whether the host has that address now or not
+	// (ip(7), IP_FREEBIND). -p has no way to write it.
+	Freebind bool
 }
 
 var loopback = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
@@ -49,7 +52,7 @@ func (s Spec) Addresses() []netip.Addr {
 }
 
 // String is the spec as -p takes it, in its shortest form; [Parse] of it gives
-// the same spec, but for Child and Interface.
+// the same spec, but for Child, Interface and Freebind.
 func (s Spec) String() string {
 	var b strings.Builder
 	if s.HostIP.IsValid() {
