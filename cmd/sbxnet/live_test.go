@@ -13,12 +13,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sbxnet/tapdev/linktest"
 )
 
 // sbxnet is a command line of the real program, with the link that
 // SBXNET_TEST_LINK says.
 func sbxnet(args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", chosenLink.Arguments(args...)...)
+	cmd := exec.Command("/proc/self/exe", linktest.Chosen().Arguments(args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	// A test that panics or runs out of time must not leave it behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

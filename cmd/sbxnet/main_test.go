@@ -2,12 +2,10 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	"sbxnet/tapdev/linktest"
 	"sbxnet/userns"
 )
 
@@ -19,15 +17,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	if errChosenLink != nil {
-		fmt.Fprintln(os.Stderr, errChosenLink)
-		os.Exit(1)
-	}
 	os.Exit(m.Run())
 }
-
-// chosenLink is what the links of sandboxes are, unless the test says.
-var chosenLink, errChosenLink = linktest.Chosen()
 
 // typed is what became of a command line without anything being started.
 type typed struct {

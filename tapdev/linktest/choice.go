@@ -22,14 +22,17 @@ type setting struct {
 	apply       func(*tapdev.Options)
 }
 
-// Chosen is the choice in the environment. Tests with an error in it must fail:
-// they would pass for links that they have not seen.
-func Chosen() (Choice, error) {
+// Chosen is the choice in the environment. It panics where that is none: tests
+// would pass for links that they have not seen.
+//
+// Tests call it when they make a link, and not before they run: what they read
+// then is part of what the go command caches their result by.
+func Chosen() Choice {
 	c, err := Parse(os.Getenv(Env))
 	if err != nil {
-		return c, fmt.Errorf("%s: %w", Env, err)
+		panic(fmt.Sprintf("%s: %v", Env, err))
 	}
-	return c, nil
+	return c
 }
 
 // Parse reads words of the form name=value, names being those of flags of

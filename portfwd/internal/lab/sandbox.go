@@ -13,6 +13,7 @@ import (
 
 	"sbxnet/netstack/header"
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/linktest"
 )
 
 // The addresses of a sandbox and of its gateway.
@@ -97,7 +98,7 @@ func (l Link) options() tapdev.Options {
 		Kind: tapdev.Auto, Name: "tap0", MTU: max(l.MTU, 1500), Queues: 1, HardwareAddr: SandboxMAC[:],
 		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 	}
-	chosenLink.Apply(&o)
+	linktest.Chosen().Apply(&o)
 	if l.Kind != "" {
 		o.Kind = l.Kind
 	}
