@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"sbxnet/netstack"
 	"sbxnet/portfwd/internal/lab"
 )
 
@@ -28,10 +29,14 @@ func addAddress(a string, flags int) error {
 	return netlink.AddrAdd(tap, p)
 }
 
-func (w *world) awaitConflicts(t *testing.T, least uint64) {
+func (w *world) conflicts() int {
+	return w.inStacks(func(st *netstack.Stats) int { return int(st.Drops.AddressConflicts) })
+}
+
+func (w *world) awaitConflicts(t *testing.T, least int) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		n := w.fwd.Stats().Stacks[0].Drops.AddressConflicts
+		n := w.conflicts()
 		if n >= least {
 			return
 		}
@@ -116,7 +121,7 @@ func TestNothingIsWarnedOfWithoutAConflict(t *testing.T) {
 	a, b := w.connect(outside6)
 	w.exchangeByte(t, a, b)
 	w.exchangeByte(t, b, a)
-	if n := w.fwd.Stats().Stacks[0].Drops.AddressConflicts; n != 0 || log.String() != "" {
+	if n := w.conflicts(); n != 0 || log.String() != "" {
 		t.Errorf("%d conflicts, logged %q", n, log.String())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"sbxnet/netstack"
 	"sbxnet/netstack/tcp"
 )
 
@@ -142,12 +143,13 @@ func wantEOF(t *testing.T, c net.Conn) {
 func (w *world) awaitEnd(t *testing.T) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		st := w.fwd.Stats()
-		if st.TCP.Open == 0 && st.TCP.Idle == 1 && st.Stacks[0].TCP.Connections == 0 && st.Stacks[0].TCP.TimeWait == 0 {
+		st := w.fwd.Stats().TCP
+		left := w.inStacks(func(st *netstack.Stats) int { return st.TCP.Connections + st.TCP.TimeWait })
+		if st.Open == 0 && st.Idle == 1 && left == 0 {
 			return
 		}
 		if time.Since(start) > 5*time.Second {
-			t.Fatalf("%+v, %d connections in the stack; want none, and one ended for being idle", st.TCP, st.Stacks[0].TCP.Connections)
+			t.Fatalf("%+v, %d connections in the stack; want none, and one ended for being idle", st, left)
 		}
 	}
 }

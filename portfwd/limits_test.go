@@ -37,7 +37,7 @@ func (w *world) inject(frames ...[]byte) {
 }
 
 func TestLimitsOfTheStackAreTheForwarders(t *testing.T) {
-	w := newWorld(t, withConfig(func(c *Config) {
+	w := newWorld(t, queues(1), withConfig(func(c *Config) {
 		c.Limits.Stack = netstack.Limits{
 			Reassembly: reassembly.Limits{Datagrams: 2},
 			Neighbors:  neighbor.Limits{Entries: 3},
@@ -74,7 +74,7 @@ func TestLimitsOfTheStackAreTheForwarders(t *testing.T) {
 func TestMemoryOfAllConnectionsIsBounded(t *testing.T) {
 	const limit = 1 << 20
 	const connections = 8
-	w := newWorld(t, withConfig(func(c *Config) { c.Limits.Engine = tcp.Limits{BufferBytes: limit, IdleBytes: 1} }))
+	w := newWorld(t, queues(1), withConfig(func(c *Config) { c.Limits.Engine = tcp.Limits{BufferBytes: limit, IdleBytes: 1} }))
 	for range connections { // each would hold a megabyte, both ways
 		near, far := w.connect(outside4)
 		for _, c := range []net.Conn{near, far} {
@@ -140,8 +140,9 @@ func TestDatagramsHandedOverAreBounded(t *testing.T) {
 		}
 	})
 	close(busy)
-	if st := w.fwd.Stats(); st.HandedOver != 3 || st.HandoverLost != 7 {
-		t.Errorf("%d handed over, %d lost, want 3 and 7", st.HandedOver, st.HandoverLost)
+	// What the sandbox's kernel has to say by itself may be handed over, too.
+	if st := w.fwd.Stats(); st.HandedOver < 3 || st.HandoverLost != 7 {
+		t.Errorf("%d handed over, %d lost, want 3 at least, and 7", st.HandedOver, st.HandoverLost)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"sbxnet/netstack"
 )
 
 // mapped is the buffer memory of all shards, in bytes.
@@ -36,7 +38,7 @@ func TestBuffersOfAnIdleSandboxGoBackToTheKernel(t *testing.T) {
 			t.Fatalf("%d bytes are still mapped", w.mapped())
 		}
 	}
-	if held := w.fwd.Stats().Stacks[0].TCP.BufferBytes; held != 0 {
+	if held := w.inStacks(func(st *netstack.Stats) int { return st.TCP.BufferBytes }); held != 0 {
 		t.Errorf("statistics say that %d bytes are held", held)
 	}
 	// And is as good as before.

@@ -198,7 +198,7 @@ func TestResetsCrossBothWays(t *testing.T) {
 // A peer that accepts and resets at once may have done so before the forwarder
 // has looked whether connect is done. That is no refusal: the handshake was.
 func TestResetRightAfterTheHandshakeIsNoRefusal(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, queues(1))
 	l := hostListen(t, outside4)
 	reset := make(chan struct{}, 1)
 	go func() {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sbxnet/netstack"
 	"sbxnet/portfwd/internal/lab"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
@@ -127,6 +128,15 @@ func configureGuest() error {
 	return lab.Configure(map[string]string{
 		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratelimit": "0",
 	})
+}
+
+// inStacks adds up a figure of all shards' stacks.
+func (w *world) inStacks(figure func(*netstack.Stats) int) (sum int) {
+	st := w.fwd.Stats()
+	for i := range st.Stacks {
+		sum += figure(&st.Stacks[i])
+	}
+	return sum
 }
 
 // dial connects from inside the sandbox.
