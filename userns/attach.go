@@ -25,6 +25,8 @@ type AttachConfig struct {
 	// UserNS is the path of the user namespace that owns it; empty finds it
 	// out. It is entered only by who lacks the capabilities outside.
 	UserNS string
+	// NetNSOnly enters no user namespace, whatever that takes.
+	NetNSOnly bool
 	// Link is opened inside, or taken over where a persistent TAP of its name
 	// is there. MTU 0 is the TAP's own, 1500 for one that is created; a taken
 	// over TAP keeps its hardware address unless one is given.

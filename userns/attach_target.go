@@ -22,17 +22,21 @@ type target struct {
 	net   *os.File
 	// user is the user namespace to enter first; nil if none need be.
 	user *os.File
+	// netOnly: none may be.
+	netOnly bool
 }
 
 // openTarget finds what cfg names. It refuses the host's own network.
 func openTarget(cfg *AttachConfig) (*target, error) {
-	t := &target{pid: cfg.PID}
+	t := &target{pid: cfg.PID, netOnly: cfg.NetNSOnly}
 	var err error
 	switch {
 	case cfg.PID < 0 || cfg.PID == 0 && cfg.NetNS == "":
 		return nil, errors.New("attach: name a process by its ID, from 1 on, or a network namespace by its path")
 	case cfg.PID > 0 && cfg.NetNS != "":
 		return nil, fmt.Errorf("attach: both process %d and the path %s: name one of them", cfg.PID, cfg.NetNS)
+	case cfg.NetNSOnly && cfg.UserNS != "":
+		return nil, fmt.Errorf("attach: the user namespace %s, and none is to be entered: name one of them", cfg.UserNS)
 	case cfg.PID > 0:
 		t.name = "process " + strconv.Itoa(cfg.PID)
 		t.path = "/proc/" + strconv.Itoa(cfg.PID) + "/ns/net"
@@ -46,7 +50,7 @@ func openTarget(cfg *AttachConfig) (*target, error) {
 	if err == nil {
 		err = t.refuseOwn()
 	}
-	if err == nil {
+	if err == nil && !t.netOnly {
 		err = t.chooseUser(cfg.UserNS)
 	}
 	if err != nil {
@@ -190,6 +194,9 @@ func (t *target) explain(err error) error {
 
 // whoMay says who may attach to t.
 func (t *target) whoMay() string {
+	if t.netOnly && !capableOutside() {
+		return "it takes to enter the user namespace that owns it, too"
+	}
 	ns := t.user
 	if ns == nil && t.net != nil {
 		if f, err := ownerOf(t.net); err == nil {

@@ -22,6 +22,7 @@ func tool(args []string) int {
 		"blast":    func(a []string) error { return blast(a[0], a[1]) },
 		"crowd":    func(a []string) error { return crowd(a[0], a[1]) },
 		"who":      func(a []string) error { return who(a[0], a[1]) },
+		"greet":    func(a []string) error { return greet(a[0], a[1]) },
 		"refused":  func(a []string) error { return dialError(a[0], a[1]) },
 	}
 	f := tools[args[0]]

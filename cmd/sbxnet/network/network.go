@@ -48,6 +48,8 @@ type Config struct {
 	Plan Plan
 	// HardwareAddr of the sandbox's end; zero: SandboxMAC.
 	HardwareAddr header.MAC
+	// GatewayHardwareAddr of ours; zero: GatewayMAC.
+	GatewayHardwareAddr header.MAC
 	// MTU of the link in bytes; 0: that of Info.
 	MTU int
 	DNS DNS
@@ -100,6 +102,9 @@ func Start(cfg Config) (_ *Network, err error) {
 	if cfg.HardwareAddr == (header.MAC{}) {
 		cfg.HardwareAddr = SandboxMAC
 	}
+	if cfg.GatewayHardwareAddr == (header.MAC{}) {
+		cfg.GatewayHardwareAddr = GatewayMAC
+	}
 	if cfg.MTU == 0 {
 		cfg.MTU = cfg.Info.MTU
 	}
@@ -130,7 +135,7 @@ func (n *Network) forward(link tapdev.Link) error {
 	forwarding := cfg.Forward
 	forwarding.Link, forwarding.MTU = link, cfg.MTU
 	forwarding.IPv4, forwarding.IPv6 = addressesOf(cfg.Plan.V4, cfg.DNS), addressesOf(cfg.Plan.V6, cfg.DNS)
-	forwarding.HardwareAddr, forwarding.SandboxHardwareAddr = GatewayMAC, cfg.HardwareAddr
+	forwarding.HardwareAddr, forwarding.SandboxHardwareAddr = cfg.GatewayHardwareAddr, cfg.HardwareAddr
 	forwarding.HostLoopback = cfg.HostLoopback
 	forwarding.Published = cfg.Published
 	forwarding.Logger = cfg.Log

@@ -238,7 +238,7 @@ func (t *table) apply(changes []change) error {
 	defer t.mu.Unlock()
 	var remove, add []rule
 	for _, c := range changes {
-		rules, err := c.rules()
+		rules, err := c.rules(t.freebind)
 		if err != nil {
 			return err
 		}
@@ -257,8 +257,8 @@ func (t *table) apply(changes []change) error {
 	return t.change(remove, add)
 }
 
-// rules are what the specs of a change say.
-func (c change) rules() ([]rule, error) {
+// rules are what the specs of a change say, to a pasta with --freebind or without.
+func (c change) rules(freebind bool) ([]rule, error) {
 	if c.Protocol != spec.TCP && c.Protocol != spec.UDP {
 		return nil, fmt.Errorf("%s: no such protocol", console.Shown(string(c.Protocol)))
 	}
@@ -273,6 +273,9 @@ func (c change) rules() ([]rule, error) {
 	}
 	if err := p.settle(); err != nil {
 		return nil, err
+	}
+	if freebind {
+		p.bindFreely()
 	}
 	var rules []rule
 	for _, f := range p.Forwards {

@@ -29,7 +29,8 @@ This is sbxnet; see sbxnet --help for its own commands.
 Namespace:
       --netns PATH|NAME    network namespace to join
       --userns PATH        user namespace that owns it (default: found out)
-      --netns-only         accepted; a user namespace is entered only if need be
+      --netns-only         enter no user namespace (default: the one that owns it,
+                           by who could not configure it otherwise)
       --no-netns-quit      stay when the namespace's path is removed
       --config-net         configure addresses and routes inside
   -I, --ns-ifname NAME     interface inside (default: as outside)
@@ -40,15 +41,15 @@ Addresses, by default those of the host's interface with the default route:
   -a, --address ADDR[/N]   the sandbox's, once for each family
   -n, --netmask MASK       of the IPv4 address, as 24 or 255.255.255.0
   -g, --gateway ADDR       its gateway, once for each family
-  -M, --mac-addr MAC       accepted; our end of the link has an address of its own
+  -M, --mac-addr MAC       its gateway's MAC address
   -i, --interface NAME     take them from this interface
   -4, --ipv4-only          no IPv6
   -6, --ipv6-only          no IPv4
   -o, --outbound ADDR      the host's address to send from, once for each family
       --outbound-if4 NAME  the host's interface to send by, IPv4
       --outbound-if6 NAME  the same, IPv6
-      --no-copy-routes     accepted; only default routes are copied
-      --no-copy-addrs      accepted; one address a family is copied
+      --no-copy-routes     accepted, for it is always so: the default route is copied
+      --no-copy-addrs      accepted, for it is always so: one address a family is
 
 The host, seen from inside:
       --map-host-loopback ADDR|none  this address is the host's loopback (default: the gateway)
@@ -67,7 +68,9 @@ Names:
 
 Protocols:
       --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ra --no-ndp
-      --no-splice --splice-only --freebind --host-lo-to-ns-lo   accepted
+      --no-splice          accepted, for it is always so: published ports lead over
+                           the link; those of -T and -U lead from socket to socket
+      --splice-only        refused: there is always a link
 
 Ports:
   -t, --tcp-ports SPEC     host ports that lead into the namespace (default: auto)
@@ -81,6 +84,10 @@ Ports:
         22:10.0.2.100/22   at this address inside
         22-80:122-180      a range
         ~25                not this port; alone: auto, without this port
+      --freebind           ADDR may be one that the host does not have yet
+      --host-lo-to-ns-lo   who comes by the host's loopback is led to a server on
+                           127.0.0.1 inside before others; it sees the gateway's
+                           address, and one on ::1 alone is not found
   -T, --tcp-ns SPEC        ports inside that lead to the host's loopback (default:
                            auto, what listens there; none keeps the host's private)
   -U, --udp-ns SPEC        the same for UDP

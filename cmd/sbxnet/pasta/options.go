@@ -93,6 +93,8 @@ type options struct {
 	Command       []string
 	PID           int
 	NetNS, UserNS string
+	// NetNSOnly: no user namespace is entered.
+	NetNSOnly bool
 	// NoQuit: a namespace whose path is removed does not end us.
 	NoQuit bool
 
@@ -104,8 +106,8 @@ type options struct {
 	Configure bool
 	// V4 and V6 are what is said about one family.
 	V4, V6 familyOptions
-	// MAC is the sandbox's; nil: chosen by us.
-	MAC net.HardwareAddr
+	// MAC is the sandbox's, GatewayMAC that of our end; nil: chosen by us.
+	MAC, GatewayMAC net.HardwareAddr
 	// NoMapGateway: the gateway's address does not lead to the host's loopback,
 	// where no family's LoopbackAt says otherwise.
 	NoMapGateway bool
@@ -121,6 +123,10 @@ type options struct {
 	NoTCP, NoUDP, NoICMP                 bool
 	NoDHCPv4, NoDHCPv6, NoAdvertisements bool
 
+	// LoopbackFirst: who comes from the host's loopback is led to the sandbox's.
+	LoopbackFirst bool
+	// Freebind listens on host addresses that may come later.
+	Freebind bool
 	// TCP and UDP lead into the sandbox, TCPOut and UDPOut out of it.
 	TCP, UDP, TCPOut, UDPOut ports
 }
@@ -184,6 +190,8 @@ func (o *options) take(name, value string) error {
 		return nil
 	}
 	switch name {
+	case "splice-only":
+		return errors.New("--splice-only: there is always a link; leave the option out, or see sbxnet run --network=none for a sandbox without one")
 	case "tcp-ports":
 		return o.TCP.add(value)
 	case "udp-ports":
@@ -238,12 +246,15 @@ func (o *options) takeSwitch(name string) bool {
 	case "no-netns-quit":
 		o.NoQuit = true
 	case "netns-only":
-		o.UserNS = ""
-	case "stderr", "no-splice", "splice-only", "freebind", "host-lo-to-ns-lo", "no-copy-routes", "no-copy-addrs":
-		// What these choose between is one way here: messages go to standard
-		// error while there is one, nothing is spliced, a published port leads
-		// to loopback inside if nothing else listens, and of routes only the
-		// default one is copied.
+		o.NetNSOnly, o.UserNS = true, ""
+	case "freebind":
+		o.Freebind = true
+	case "host-lo-to-ns-lo":
+		o.LoopbackFirst = true
+	case "stderr", "no-splice", "no-copy-routes", "no-copy-addrs":
+		// These ask for what is so anyway: messages go to standard error while
+		// there is one, published ports lead over the link, and of addresses and
+		// routes one and the default one are copied.
 	default:
 		return false
 	}
@@ -274,10 +285,11 @@ func (o *options) takeRest(name, value string) (err error) {
 	case "mtu":
 		o.MTU, err = parseMTU(value)
 	case "mac-addr":
-		_, err = parseMAC(value)
+		o.GatewayMAC, err = parseMAC(value)
 	case "ns-mac-addr":
 		o.MAC, err = parseMAC(value)
 	case "userns":
+		o.NetNSOnly = false
 		o.UserNS, err = absolute("--userns", value)
 	case "netns":
 		if value == "" {
@@ -320,6 +332,8 @@ func (o *options) finish() error {
 		return refusef("Options ipv4-only and ipv6-only are mutually exclusive")
 	case o.UserNS != "" && !o.attaches():
 		return errors.New("--userns requires --netns or PID")
+	case o.NetNSOnly && !o.attaches():
+		return errors.New("--netns-only requires --netns or PID: a command has a user namespace of its own")
 	case !o.V6.Off && o.MTU != 0 && o.MTU < minMTU6:
 		return refusef("Invalid MTU: %d: IPv6 needs %d, or leave it out with --ipv4-only", o.MTU, minMTU6)
 	case o.V4.Bits != 0 && o.V4.Address.Is4() && isBroadcast(netip.PrefixFrom(o.V4.Address, o.V4.Bits)):
@@ -329,6 +343,10 @@ func (o *options) finish() error {
 	// listens on the host's loopback can be reached from inside.
 	if err := errors.Join(o.TCP.settle(), o.UDP.settle(), o.TCPOut.settleOutward(), o.UDPOut.settleOutward()); err != nil {
 		return err
+	}
+	if o.Freebind {
+		o.TCP.bindFreely()
+		o.UDP.bindFreely()
 	}
 	if o.NoTCP {
 		o.TCP, o.TCPOut = ports{}, ports{}

@@ -179,6 +179,7 @@ func TestRefusedOptions(t *testing.T) {
 		{"0", "Invalid PID: 0", false},
 		{"-t 80 -t 80:81", "Invalid port specifier", false},
 		{"-T nonsense", "Invalid port specifier nonsense", false},
+		{"--splice-only 1", "--splice-only: there is always a link", false},
 		{"-T all", "--tcp-ns all: name the ports", false},
 		{"-T 1-1025", "more than the 1024", false},
 		{"-U 53:54 -U 53:55", "Invalid port specifier", false},
@@ -279,13 +280,13 @@ var values = map[string]string{
 
 // withoutEffect are those that the help calls accepted.
 var withoutEffect = []string{
-	"stderr", "runas", "mac-addr", "netns-only", "no-copy-routes", "no-copy-addrs", "no-splice", "splice-only", "freebind", "host-lo-to-ns-lo",
+	"stderr", "runas", "no-copy-routes", "no-copy-addrs", "no-splice",
 	"no-dhcp-dns", "no-dhcp-search", // the defaults
 }
 
 func TestEveryOptionIsTaken(t *testing.T) {
 	for _, s := range set {
-		if s.Name == "help" || s.Name == "version" {
+		if s.Name == "help" || s.Name == "version" || s.Name == "splice-only" {
 			continue
 		}
 		args := []string{"--" + s.Name}

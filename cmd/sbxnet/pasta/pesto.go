@@ -88,7 +88,7 @@ func parsePesto(args []string) (*pestoOptions, error) {
 		}
 	}
 	for _, c := range o.Changes {
-		if _, err := c.rules(); err != nil {
+		if _, err := c.rules(false); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package pasta
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,8 +18,9 @@ import (
 type plan struct {
 	Interface string
 	MTU       int
-	MAC       net.HardwareAddr
-	V4, V6    network.Family
+	// MAC is the sandbox's, GatewayMAC that of our end of the link.
+	MAC, GatewayMAC net.HardwareAddr
+	V4, V6          network.Family
 	// host4 and host6 are the host's own addresses, if it has any.
 	host4, host6 netip.Addr
 	// copied: a family has the host's own address.
@@ -34,12 +36,18 @@ func planFor(o *options) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{MTU: o.MTU, MAC: o.MAC, host4: host4.Address.Addr(), host6: host6.Address.Addr()}
+	p := &plan{MTU: o.MTU, MAC: o.MAC, GatewayMAC: o.GatewayMAC, host4: host4.Address.Addr(), host6: host6.Address.Addr()}
 	if p.MTU == 0 {
 		p.MTU = 1500
 	}
 	if p.MAC == nil {
 		p.MAC = net.HardwareAddr(network.SandboxMAC[:])
+	}
+	if p.GatewayMAC == nil {
+		p.GatewayMAC = net.HardwareAddr(network.GatewayMAC[:])
+	}
+	if bytes.Equal(p.MAC, p.GatewayMAC) {
+		return nil, refusef("Invalid MAC address: %s is that of both ends of the link: give another with --mac-addr or --ns-mac-addr", p.MAC)
 	}
 	p.Interface = o.NSInterface
 	for _, name := range []string{host4.Interface, host6.Interface, fallbackInterface} {
@@ -210,12 +218,12 @@ func (p *plan) inside() (addresses []netip.Prefix, gateways []netip.Addr) {
 func (p *plan) network(o *options) network.Config {
 	c := network.Config{
 		Plan:         network.Plan{V4: p.V4, V6: p.V6},
-		HardwareAddr: header.MAC(p.MAC),
 		MTU:          p.MTU,
 		PCAP:         o.PCAP,
+		HardwareAddr: header.MAC(p.MAC), GatewayHardwareAddr: header.MAC(p.GatewayMAC),
 	}
 	c.Forward = portfwd.Config{
-		AnswerAll:    p.copied,
+		AnswerAll: p.copied, LoopbackFirst: o.LoopbackFirst,
 		HostMappings: p.mappings(o),
 		Outbound4:    portfwd.Outbound{Addr: o.V4.Outbound, Interface: o.V4.OutboundInterface},
 		Outbound6:    portfwd.Outbound{Addr: o.V6.Outbound, Interface: o.V6.OutboundInterface},

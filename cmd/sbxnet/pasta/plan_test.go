@@ -87,7 +87,7 @@ func TestAddressesOfTheSandbox(t *testing.T) {
 func configured(t *testing.T, args string) network.Config {
 	t.Helper()
 	o := mustParse(t, args)
-	p := &plan{MAC: net.HardwareAddr(network.SandboxMAC[:]), host4: netip.MustParseAddr("192.168.1.5"), host6: netip.MustParseAddr("2001:db8::5")}
+	p := &plan{MAC: net.HardwareAddr(network.SandboxMAC[:]), GatewayMAC: net.HardwareAddr(network.GatewayMAC[:]), host4: netip.MustParseAddr("192.168.1.5"), host6: netip.MustParseAddr("2001:db8::5")}
 	p.fill(o, hostOf("eth0", "192.168.1.5/24", "192.168.1.1"), hostOf("eth0", "2001:db8::5/64", "fe80::1"))
 	return p.network(o)
 }

@@ -45,6 +45,8 @@ type forward struct {
 	// Interface that clients come in by; empty: any.
 	Interface string
 	portRange
+	// Freebind listens on Host whether it is there or not.
+	Freebind bool
 	// To is the address in the sandbox; zero: wherever the server is.
 	To netip.Addr
 	// ToFirst is where First leads to.
@@ -129,6 +131,14 @@ func (p *ports) settle() error {
 		}
 	}
 	return nil
+}
+
+// bindFreely makes ports on addresses of the host good for those that may come
+// later.
+func (p *ports) bindFreely() {
+	for i := range p.Forwards {
+		p.Forwards[i].Freebind = p.Forwards[i].Host.IsValid()
+	}
 }
 
 // excepts reports a host port that Auto and All leave alone.

@@ -136,7 +136,7 @@ func (s *session) enter() error {
 func (s *session) attach(pid int) error {
 	o := s.options
 	c := userns.AttachConfig{
-		PID: pid, NetNS: o.NetNS, UserNS: o.UserNS,
+		PID: pid, NetNS: o.NetNS, UserNS: o.UserNS, NetNSOnly: o.NetNSOnly,
 		Link: s.plan.link(), Configure: o.Configure, Log: s.log,
 	}
 	if o.Configure {
@@ -202,7 +202,7 @@ func (s *session) pid() int {
 }
 
 func (s *session) table() *table {
-	return &table{ports: s.network.Ports(), wildcards: s.wildcards}
+	return &table{ports: s.network.Ports(), wildcards: s.wildcards, freebind: s.options.Freebind}
 }
 
 // follow has published, and led out, what listens already when it returns.

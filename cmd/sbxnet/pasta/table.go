@@ -59,7 +59,7 @@ func (r rule) specs(wildcards []netip.Addr) []spec.Spec {
 	for _, h := range hosts {
 		out = append(out, spec.Spec{
 			Protocol: r.Protocol, HostIP: h, HostPort: r.First, Port: r.ToFirst,
-			Count: int(r.Last-r.First) + 1, Child: r.To, Interface: r.Interface,
+			Count: int(r.Last-r.First) + 1, Child: r.To, Interface: r.Interface, Freebind: r.Freebind,
 		})
 	}
 	return out
@@ -197,6 +197,7 @@ type table struct {
 	mu        sync.Mutex
 	ports     portSet
 	wildcards []netip.Addr
+	freebind  bool // for what pesto adds
 }
 
 // add publishes rules, all of them or none; those that are published already
@@ -304,7 +305,7 @@ func subtract(parts []forward, published, s spec.Spec) []forward {
 // ruleOf is the rule that has just this host socket.
 func ruleOf(s spec.Spec) rule {
 	return rule{s.Protocol, forward{
-		Host: s.HostIP, Interface: s.Interface, portRange: portRange{s.HostPort, s.HostPort + uint16(s.Count-1)},
+		Host: s.HostIP, Interface: s.Interface, Freebind: s.Freebind, portRange: portRange{s.HostPort, s.HostPort + uint16(s.Count-1)},
 		To: s.Child, ToFirst: s.Port,
 	}}
 }
