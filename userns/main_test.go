@@ -226,7 +226,7 @@ func skip(t *testing.T, format string, args ...any) {
 // gone waits until a process has ended.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); alive(pid); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 			t.Fatalf("process %d is still there:\n%s", pid, b)
@@ -272,7 +272,7 @@ func processesWith(t *testing.T, s string) []int {
 // until waits for a condition.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -105,7 +105,8 @@ func TestSignalsToSbxnetReachTheCommandOnce(t *testing.T) {
 		for _, s := range []string{"INT", "TERM", "WINCH"} {
 			syscall.Kill(-p.Process.Pid, unix.SignalNum("SIG"+s))
 			want += " " + s
-			time.Sleep(300 * time.Millisecond)
+			until(t, want, func() bool { return strings.HasPrefix(report(path), want) })
+			time.Sleep(300 * time.Millisecond) // for a copy, which there should not be
 			if got := report(path); got != want {
 				t.Fatalf("PID namespace %v: the command got %q, want %q", own, got, want)
 			}
