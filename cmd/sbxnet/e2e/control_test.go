@@ -29,19 +29,20 @@ type inspected struct {
 // inspectUp waits until a sandbox of this name is there, and says what it is.
 func inspectUp(t *testing.T, name string) inspected {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		r := runSbxnet(t, "inspect", name)
-		var i inspected
-		if r.status == 0 {
-			if err := json.Unmarshal([]byte(r.stdout), &i); err != nil {
-				t.Fatalf("inspect: %v: %s", err, r.stdout)
-			}
-			return i
-		}
+	for deadline := time.Now().Add(20 * time.Second); command(t, "inspect", name).Run() != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("inspect %s: %+v", name, r)
+			break
 		}
 	}
+	r := runSbxnet(t, "inspect", name)
+	if r.status != 0 {
+		t.Fatalf("inspect %s: %+v", name, r)
+	}
+	var i inspected
+	if err := json.Unmarshal([]byte(r.stdout), &i); err != nil {
+		t.Fatalf("inspect: %v: %s", err, r.stdout)
+	}
+	return i
 }
 
 var listeningColumn = regexp.MustCompile(`(\d+) +\S+ +(127\.0\.0\.1:\d+)->80/tcp\n`)

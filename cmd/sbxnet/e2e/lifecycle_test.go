@@ -71,7 +71,7 @@ func TestNameIsTakenOnce(t *testing.T) {
 func TestTwoSandboxesCannotSeeEachOther(t *testing.T) {
 	flags := []string{"--cidr", "10.77.0.0/24"}
 	p := start(t, "run", "--cidr", "10.77.0.0/24", "--", hello)
-	time.Sleep(500 * time.Millisecond)
+	p.waitOutput("listening", 20*time.Second)
 	if got := sh(t, flags, toolLine("refused", "tcp", "10.77.0.100:80")); strings.Contains(got, "connected") {
 		t.Errorf("the other sandbox answered: %q", got)
 	}
