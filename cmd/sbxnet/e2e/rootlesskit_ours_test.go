@@ -195,8 +195,9 @@ func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
 	k.stop()
 }
 
-// Docker from version 28 on asks by itself, as this does, and takes the address
-// that info names for both families.
+// Docker from version 28 on asks by itself, as this does, and has its rules and
+// proxies at the loopback address of the port's family, which info does not
+// disallow.
 func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 	r := newRootless(t)
 	k := r.startKit("rootlesskit", append(usual, "--ipv6")...)
@@ -228,20 +229,21 @@ func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 		}
 	}
 	ask("GET", "/v1/info", "", 200, &info)
-	if !info.PortDriver.DisallowLoopbackChildIP || info.NetworkDriver.ChildIP == "" || fmt.Sprint(info.PortDriver.Protos) != "[tcp tcp4 udp udp4]" {
+	if info.PortDriver.DisallowLoopbackChildIP || info.NetworkDriver.ChildIP == "" || fmt.Sprint(info.PortDriver.Protos) != "[tcp tcp4 tcp6 udp udp4 udp6]" {
 		t.Errorf("info is %+v", info)
 	}
 	port := freePort(t)
-	for _, c := range []struct{ proto, network, parent, client string }{
-		{"tcp4", "tcp", "0.0.0.0", hostAddr(t)}, {"udp4", "udp", "0.0.0.0", hostAddr(t)}, {"tcp6", "tcp", "::", "::1"}, {"udp6", "udp", "::", "::1"},
+	for _, c := range []struct{ proto, network, parent, child, client string }{
+		{"tcp4", "tcp", "0.0.0.0", "127.0.0.1", hostAddr(t)}, {"udp4", "udp", "0.0.0.0", "127.0.0.1", hostAddr(t)},
+		{"tcp6", "tcp", "::", "::1", "::1"}, {"udp6", "udp", "::", "::1", "::1"},
 	} {
 		if c.client == "::1" && !loopback6() {
 			continue
 		}
-		// The port inside is the one outside, and dockerd's rule or proxy is there.
-		server := r.start("nsenter", append(k.entering(), "whoami", fmt.Sprint(port), fmt.Sprint(port))...)
+		// The port inside is the one outside, and dockerd's proxy is there.
+		server := r.start("nsenter", append(k.entering(), "whoami", on(c.child, port), on(c.child, port))...)
 		server.waitOutput("listening", 10*time.Second)
-		body := fmt.Sprintf(`{"proto":%q,"parentIP":%q,"parentPort":%d,"childIP":%q,"childPort":%d}`, c.proto, c.parent, port, info.NetworkDriver.ChildIP, port)
+		body := fmt.Sprintf(`{"proto":%q,"parentIP":%q,"parentPort":%d,"childPort":%d,"childIP":%q}`, c.proto, c.parent, port, port, c.child)
 		var added struct {
 			ID   int
 			Spec struct{ Proto string }
@@ -250,7 +252,7 @@ func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 		if added.ID < 1 || added.Spec.Proto != c.proto {
 			t.Errorf("added %+v", added)
 		}
-		if seen := r.seenAs(c.network, on(c.client, port)); c.client != "::1" && seen != c.client {
+		if seen := r.seenAs(c.network, on(c.client, port)); seen != c.client {
 			t.Errorf("%s: the server sees %s, want %s", c.proto, seen, c.client)
 		}
 		ask("DELETE", fmt.Sprintf("/v1/ports/%d", added.ID), "", 200, nil)

@@ -6,6 +6,8 @@
 //	help.go         what --help says of them
 //	run.go          state directory, sandbox, network, API, ports, command
 //	environment.go  what the command finds in its environment and in /etc
+//	loopback.go     by which ports lead to 127.0.0.1 and ::1 of the sandbox, for dockerd from 28 on
+//	ways.go         the part of that in the sandbox
 //	dockerproxy.go  rootlesskit-docker-proxy, which dockerd before version 28 runs
 //
 // # What is as the original does it

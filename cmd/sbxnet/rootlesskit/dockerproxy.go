@@ -22,6 +22,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
 
 	"sbxnet/cmd/sbxnet/console"
+	"sbxnet/cmd/sbxnet/state"
 )
 
 // realProxy is Docker's own userland proxy, which stays necessary: for clients
@@ -127,7 +128,7 @@ func becomeProxy(args []string) error {
 // child is the address in the sandbox that the port leads to.
 func (p *proxied) child(info *api.Info, own []netip.Addr) netip.Addr {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if !info.PortDriver.DisallowLoopbackChildIP {
+	if !info.PortDriver.DisallowLoopbackChildIP && info.PortDriver.Driver != state.Driver {
 		if p.hostIP.Is6() {
 			return netip.IPv6Loopback()
 		}

@@ -20,6 +20,9 @@ const statusFailed = 1
 // Main runs one command line, args[0] being the name that it was called by, and
 // returns the exit status.
 func Main(args []string) int {
+	if len(args) > 1 && args[1] == loopbackArgument {
+		return loopbackMain(args[2:])
+	}
 	p := &program{stdout: os.Stdout, stderr: os.Stderr, run: run}
 	return p.main(args)
 }

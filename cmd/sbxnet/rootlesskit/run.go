@@ -177,6 +177,7 @@ func (r *running) serve() error {
 	server, err := state.Serve(state.Sandbox{
 		Dir: r.state, ChildPID: r.sandbox.PID(), Ports: ports, Log: r.log,
 		Network: r.networkInfo(), PortDriver: r.portInfo(ports), Addresses: r.addresses(),
+		Loopback: r.loopback(),
 	})
 	if err != nil {
 		return err
@@ -189,6 +190,17 @@ func (r *running) serve() error {
 		}
 	}
 	return nil
+}
+
+// loopback is how API clients get at the way to the sandbox's loopback addresses,
+// which takes a process of its own that few need; nil if there can be none.
+func (r *running) loopback() func() (state.Loopback, error) {
+	if r.network == nil || r.options.DetachNetNS {
+		return nil
+	}
+	return func() (state.Loopback, error) {
+		return StartLoopback(r.sandbox.PID(), r.state, r.options.Interface, r.plan.V4.Sandbox)
+	}
 }
 
 // follow opens the host's ports for what listens in the sandbox, where that is

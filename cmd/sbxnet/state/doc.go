@@ -33,6 +33,10 @@
 //	GET    stats            its counters
 //	POST   stop             {"grace":SECONDS}: end it
 //
+// RootlessKit's clients are told to lead ports to the sandbox's own address, unless
+// there is a Loopback: then, as by RootlessKit's usual driver, to its loopback
+// addresses, of which there is one for each family.
+//
 // Every error is JSON with a message. A body, the headers, the time for them and
 // the number of connections are bounded. Whoever can connect may do everything:
 // that is the user himself, and what runs as him, in the sandbox or out of it.

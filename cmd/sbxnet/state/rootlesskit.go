@@ -3,6 +3,8 @@ package state
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,7 +40,8 @@ func NetworkInfo(p network.Plan, dns network.DNS) api.NetworkDriverInfo {
 }
 
 // PortInfo is what they are told of published ports. Clients are sent to the
-// sandbox's own address, where what arrives keeps its source address.
+// sandbox's own address, where what arrives keeps its source address; with a
+// Loopback, to its loopback addresses.
 func PortInfo(p *network.Ports) api.PortDriverInfo {
 	info := api.PortDriverInfo{Driver: Driver, Protos: []string{}, DisallowLoopbackChildIP: true}
 	if p.Refusal() == nil {
@@ -47,6 +50,14 @@ func PortInfo(p *network.Ports) api.PortDriverInfo {
 		// and fail. Without them it leaves IPv6 out, as under slirp4netns.
 		info.Protos = []string{"tcp", "tcp4", "udp", "udp4"}
 	}
+	return info
+}
+
+// withLoopback is info for clients that may use loopback addresses, where those
+// of both families are two.
+func withLoopback(info api.PortDriverInfo) api.PortDriverInfo {
+	info.DisallowLoopbackChildIP = false
+	info.Protos = []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"}
 	return info
 }
 
@@ -64,19 +75,35 @@ type portDriver struct {
 	ports *network.Ports
 	own   func(netip.Addr) bool // an address of the sandbox itself
 
+	loopback *lateLoopback
+	relay    netip.Addr // where ways to ::1 begin
+
 	mu sync.Mutex
 	// asked is what came through this API, by entry: it is listed as it came.
 	asked map[int]port.Spec
+	// ways are those to ::1, by entry.
+	ways map[int]way
 }
 
 // portDriver is the sandbox's ports for RootlessKit's clients.
-func (sb *Sandbox) portDriver() *portDriver {
+func (sb *Sandbox) portDriver(log *slog.Logger) *portDriver {
 	own := func(a netip.Addr) bool { return slices.Contains(sb.Addresses, a) }
-	return &portDriver{info: sb.PortDriver, ports: sb.Ports, own: own, asked: map[int]port.Spec{}}
+	d := &portDriver{
+		info: sb.PortDriver, ports: sb.Ports, own: own,
+		loopback: &lateLoopback{log: log}, relay: sb.firstIPv4(),
+		asked: map[int]port.Spec{}, ways: map[int]way{},
+	}
+	if sb.Ports.Refusal() == nil {
+		d.loopback.start = sb.Loopback
+	}
+	return d
 }
 
 func (d *portDriver) Info(context.Context) (*api.PortDriverInfo, error) {
 	info := d.info
+	if d.loopback.get() != nil {
+		info = withLoopback(info)
+	}
 	return &info, nil
 }
 
@@ -89,14 +116,43 @@ func (d *portDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, erro
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.forget()
+	for id, asked := range d.asked {
+		if asked == s {
+			return &port.Status{ID: id, Spec: s}, nil
+		}
+	}
+	way, err := d.lead(s, specs)
+	if err != nil {
+		return nil, err
+	}
 	e, err := d.ports.AddTogether(specs...)
 	if err != nil {
+		way.shut()
 		return nil, apiError(err)
 	}
 	if _, known := d.asked[e.ID]; !known {
 		d.asked[e.ID] = s
 	}
+	if way.open() {
+		d.ways[e.ID] = way
+	}
 	return &port.Status{ID: e.ID, Spec: s}, nil
+}
+
+// forget forgets the entries that were removed by other ways.
+func (d *portDriver) forget() {
+	there := map[int]bool{}
+	for _, e := range d.ports.List() {
+		there[e.ID] = true
+	}
+	maps.DeleteFunc(d.asked, func(id int, _ port.Spec) bool { return !there[id] })
+	maps.DeleteFunc(d.ways, func(id int, w way) bool {
+		if !there[id] {
+			w.shut()
+		}
+		return !there[id]
+	})
 }
 
 // ListPorts implements port.Manager. An entry that was not asked for here is
@@ -104,10 +160,10 @@ func (d *portDriver) AddPort(_ context.Context, s port.Spec) (*port.Status, erro
 func (d *portDriver) ListPorts(context.Context) ([]port.Status, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list, asked := []port.Status{}, map[int]port.Spec{}
+	d.forget()
+	list := []port.Status{}
 	for _, e := range d.ports.List() {
 		if s, ok := d.asked[e.ID]; ok {
-			asked[e.ID] = s
 			list = append(list, port.Status{ID: e.ID, Spec: s})
 			continue
 		}
@@ -115,7 +171,6 @@ func (d *portDriver) ListPorts(context.Context) ([]port.Status, error) {
 			list = append(list, port.Status{ID: e.ID, Spec: rootlessSpec(b)})
 		}
 	}
-	d.asked = asked // without those that were removed by other ways
 	return list, nil
 }
 
@@ -137,7 +192,7 @@ func (d *portDriver) RemovePort(_ context.Context, id int) error {
 	if err := d.ports.Remove(id); err != nil {
 		return apiError(err)
 	}
-	delete(d.asked, id)
+	d.forget()
 	return nil
 }
 

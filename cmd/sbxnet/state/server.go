@@ -46,6 +46,9 @@ type Sandbox struct {
 	// every place where its server may be.
 	Addresses []netip.Addr
 	Ports     *network.Ports
+	// Loopback starts the way to the sandbox's loopback addresses, when the first
+	// client of RootlessKit's asks what can be had; nil: there is none.
+	Loopback func() (Loopback, error)
 	// Inspect, Stats and Stop are behind the routes of those names; nil: there
 	// is no such route. Stop returns at once; after grace the sandbox is killed.
 	Inspect, Stats func() any
@@ -80,7 +83,7 @@ func Serve(sb Sandbox) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	ports := sb.portDriver()
+	ports := sb.portDriver(log)
 	// Most sandboxes are short, and never spoken to.
 	mux := sync.OnceValue(func() http.Handler { return newMux(&sb, ports) })
 	answer := func(w http.ResponseWriter, r *http.Request) { mux().ServeHTTP(w, r) }
@@ -107,7 +110,7 @@ func Serve(sb Sandbox) (*Server, error) {
 func (s *Server) Close() error {
 	err := s.http.Close()
 	<-s.served
-	return err
+	return errors.Join(err, s.ports.loopback.close())
 }
 
 // listen makes the socket, which nobody but us can get at: the directory is ours.

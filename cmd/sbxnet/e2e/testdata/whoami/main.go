@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -17,13 +18,13 @@ func main() {
 		return
 	}
 	if len(os.Args) != 3 {
-		log.Fatal("usage: whoami TCPPORT UDPPORT | whoami ask NETWORK ADDRESS")
+		log.Fatal("usage: whoami [HOST:]TCPPORT [HOST:]UDPPORT | whoami ask NETWORK ADDRESS")
 	}
-	udp, err := net.ListenPacket("udp", ":"+os.Args[2])
+	udp, err := net.ListenPacket("udp", address(os.Args[2]))
 	if err != nil {
 		log.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp", ":"+os.Args[1])
+	tcp, err := net.Listen("tcp", address(os.Args[1]))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -44,6 +45,14 @@ func main() {
 		fmt.Fprintln(c, c.RemoteAddr())
 		c.Close()
 	}
+}
+
+// address is that of a server; without a host, all of them.
+func address(s string) string {
+	if strings.Contains(s, ":") {
+		return s
+	}
+	return ":" + s
 }
 
 // ask says "datagram" and prints the answer.
