@@ -33,9 +33,17 @@ var dockerHosts = map[string][]string{
 
 func newDocker(t *testing.T, host string) *docker {
 	t.Helper()
-	need(t, "dockerd", "docker", "busybox", "iptables", "runc")
+	need(t, "dockerd")
+	return newDockerWith(t, host, func(*docker) {})
+}
+
+// newDockerWith starts it when prepare has had its way.
+func newDockerWith(t *testing.T, host string, prepare func(*docker)) *docker {
+	t.Helper()
+	need(t, "docker", "busybox", "iptables", "runc")
 	d := &docker{rootless: newRootless(t)}
 	d.must(os.Symlink(sbxnet, d.ours+"/sbxnet"))
+	prepare(d)
 	d.begin(d.command(dockerHosts[host][0], append(dockerHosts[host][1:], dockerFlags...)...))
 	d.docker("import", d.makeImage(), image)
 	return d
@@ -51,11 +59,28 @@ func (d *docker) begin(cmd *exec.Cmd) {
 	d.daemon.until("dockerd", 60*time.Second, func() bool { _, err := d.tryDocker("version"); return err == nil })
 }
 
-// end ends the daemon, and with it all containers.
+// endDaemon ends the daemon, and with it all containers.
 func (d *docker) endDaemon() {
 	d.t.Helper()
 	d.daemon.cmd.Process.Signal(syscall.SIGTERM)
 	d.daemon.wait(30 * time.Second)
+}
+
+// kill kills our program.
+func (d *docker) kill() {
+	d.t.Helper()
+	d.daemon.cmd.Process.Kill()
+	d.daemon.wait(10 * time.Second)
+}
+
+// gone waits until no process of the test's is left.
+func (d *docker) gone() {
+	d.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); len(sceneOf(d.t).processes()) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("still there: %v", sceneOf(d.t).processes())
+		}
+	}
 }
 
 func (d *docker) tryDocker(args ...string) (string, error) {

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // perHost runs a test under each way to start dockerd.
@@ -168,14 +167,9 @@ func TestCompatDockerIsStartedAgainAfterAKill(t *testing.T) {
 		d.serve("-p", fmt.Sprintf("%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
 		args := d.daemon.cmd.Args
-		d.daemon.cmd.Process.Kill()
-		d.daemon.wait(10 * time.Second)
+		d.kill()
 		d.silent(port)
-		for deadline := time.Now().Add(10 * time.Second); len(sceneOf(t).processes()) > 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("still there: %v", sceneOf(t).processes())
-			}
-		}
+		d.gone()
 		d.begin(d.command(args[0], args[1:]...))
 		d.serve("-p", fmt.Sprintf("%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
