@@ -18,7 +18,7 @@ import (
 )
 
 // Bounds of the control socket: of a request in bytes, of connections that are
-// served at once, and of how long one may take.
+// served at once, and of how long one may take to ask, and then to be answered.
 const (
 	maxRequest     = 1 << 20
 	maxClients     = 8
@@ -59,6 +59,7 @@ type control struct {
 	table    *table
 	log      *slog.Logger
 	slots    chan struct{}
+	timeout  time.Duration
 	clients  sync.WaitGroup
 
 	mu     sync.Mutex
@@ -69,6 +70,11 @@ type control struct {
 // listenControl makes the socket, in place of one that nobody listens on any
 // more. It is for this user only.
 func listenControl(path string, t *table, log *slog.Logger) (*control, error) {
+	return listenControlFor(path, t, log, controlTimeout)
+}
+
+// listenControlFor is listenControl for clients that may take so long.
+func listenControlFor(path string, t *table, log *slog.Logger, timeout time.Duration) (*control, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
@@ -77,7 +83,7 @@ func listenControl(path string, t *table, log *slog.Logger) (*control, error) {
 		return nil, cause(err)
 	}
 	l.SetUnlinkOnClose(false) // another's may be there by then
-	c := &control{path: path, listener: l, table: t, log: log, slots: make(chan struct{}, maxClients), conns: map[*net.UnixConn]bool{}}
+	c := &control{path: path, listener: l, table: t, log: log, timeout: timeout, slots: make(chan struct{}, maxClients), conns: map[*net.UnixConn]bool{}}
 	var st unix.Stat_t
 	if err = os.Chmod(path, 0o700); err == nil {
 		err = unix.Lstat(path, &st)
@@ -180,13 +186,14 @@ func (c *control) forget(conn *net.UnixConn) {
 
 // serve answers one request.
 func (c *control) serve(conn *net.UnixConn) {
-	conn.SetDeadline(time.Now().Add(controlTimeout))
+	conn.SetReadDeadline(time.Now().Add(c.timeout))
 	a := answer{}
 	if err := c.handle(conn); err != nil {
 		a.Error = console.OneLine(err.Error())
 	} else {
 		a.Published = c.table.lines()
 	}
+	conn.SetWriteDeadline(time.Now().Add(c.timeout))
 	if err := json.NewEncoder(conn).Encode(a); err != nil {
 		c.log.Debug("answer pesto: " + err.Error())
 	}

@@ -1,6 +1,7 @@
 package pasta
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -134,6 +135,62 @@ func TestSilentClientsDoNotHoldUpTheEnd(t *testing.T) {
 	}
 	if took := time.Since(began); took > controlTimeout/2 {
 		t.Errorf("the end took %v", took)
+	}
+}
+
+// So many clients are served at once. The next one waits until one of them has
+// gone, or has taken too long.
+func TestClientsOfTheControlSocketAreBounded(t *testing.T) {
+	const patience = 200 * time.Millisecond
+	for _, timeout := range []time.Duration{controlTimeout, patience} {
+		path := filepath.Join(t.TempDir(), "c.sock")
+		c, err := listenControlFor(path, newTable(), newLog(os.Stderr, &options{}), timeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		var silent []net.Conn
+		for range maxClients {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			silent = append(silent, conn)
+		}
+		if timeout == patience { // they are told that it took too long
+			b := make([]byte, 4096)
+			silent[0].SetDeadline(time.Now().Add(controlTimeout))
+			if n, err := silent[0].Read(b); err != nil || !strings.Contains(string(b[:n]), "timeout") {
+				t.Errorf("a client that says nothing is told %q, %v", b[:n], err)
+			}
+			if status, out := pesto("--show " + path); status != 0 {
+				t.Errorf("after they have had their time: %d %s", status, out)
+			}
+			continue
+		}
+		for deadline := time.Now().Add(5 * time.Second); len(c.slots) < maxClients; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d are served at once, want %d", len(c.slots), maxClients)
+			}
+		}
+		next, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		next.Write([]byte(`{"changes":[]}`))
+		next.(*net.UnixConn).CloseWrite()
+		b := make([]byte, 4096)
+		next.SetDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err := next.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("one more is served: %q, %v", b[:n], err)
+		}
+		silent[0].Close()
+		next.SetDeadline(time.Now().Add(controlTimeout))
+		if n, err := next.Read(b); err != nil || string(b[:n]) != "{}\n" {
+			t.Errorf("when one has gone: %q, %v", b[:n], err)
+		}
 	}
 }
 
