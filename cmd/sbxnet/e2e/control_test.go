@@ -240,7 +240,7 @@ func TestAttachGivesANamespaceItsNetwork(t *testing.T) {
 	if i.Network != "attached" || i.Target != fmt.Sprint(target.Pid) || i.ChildPID != target.Pid || i.IPv4 == nil || len(i.Ports) != 1 {
 		t.Errorf("%+v", i)
 	}
-	start(t, "exec", "far", "--", hello)
+	start(t, "exec", "far", "--", hello).waitOutput("listening", 20*time.Second)
 	get(t, "http://127.0.0.1:"+port)
 	target.Kill()
 	if r := p.wait(10 * time.Second); r.status != 0 {
@@ -291,7 +291,7 @@ func TestAttachLearnsWhatIsConfigured(t *testing.T) {
 	if i.IPv4 == nil || i.IPv4.Address != "192.168.99.9/24" || i.IPv4.Gateway != "192.168.99.1" || i.IPv4.DNS != "192.168.99.3" {
 		t.Errorf("%+v", i.IPv4)
 	}
-	start(t, "exec", "far", "--", hello)
+	start(t, "exec", "far", "--", hello).waitOutput("listening", 20*time.Second)
 	get(t, "http://127.0.0.1:"+port)
 	if r := runSbxnet(t, "stop", "far"); r.status != 0 {
 		t.Errorf("%+v", r)
