@@ -303,4 +303,9 @@ func TestCompatPodman5PassesOptions(t *testing.T) {
 	if got, err := script("--map-gw", "nc -w 3 $(ip route | head -n 1 | { read a b c d; echo $c; }) "+loopback); err != nil || got != "loopback" {
 		t.Errorf("--map-gw: %q, %v", got, err)
 	}
+	for _, ports := range []string{"auto", loopback} {
+		if got, err := script("-T,"+ports, "nc -w 3 127.0.0.1 "+loopback); err != nil || got != "loopback" {
+			t.Errorf("-T,%s: %q, %v", ports, got, err)
+		}
+	}
 }

@@ -32,13 +32,5 @@
 // stack answers for every other address on the link and sends what comes to the
 // host's network as it would be sent from the host itself.
 //
-// # Where this differs from the original
-//
-// A server that listens on loopback only, inside, is published by auto on the
-// host's loopback only. A host without a default route gives the sandbox sbxnet's
-// own addresses, instead of refusing. A port that cannot be bound is an error
-// that names who has it. Of the host's servers, auto leads out to those on a
-// loopback address, found at the same one inside, and on every address; not to
-// one that is on another address only. Nothing is written to the system's log:
-// what happens in the background goes to --log-file or nowhere.
+// docs/podman.md says where this differs from the original.
 package pasta
