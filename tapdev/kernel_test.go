@@ -133,8 +133,18 @@ func (w *world) send(frames ...frame.Frame) {
 // expect reads until a frame matches, and returns it with its data copied.
 func (w *world) expect(what string, match func(r Received) bool) Received {
 	w.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	return w.ask(what, func() {}, match)
+}
+
+// ask is expect for an answer to what may be lost on the way: it is sent again.
+func (w *world) ask(what string, send func(), match func(r Received) bool) Received {
+	w.t.Helper()
+	deadline, again := time.Now().Add(10*time.Second), time.Time{}
 	for time.Now().Before(deadline) {
+		if time.Now().After(again) {
+			send()
+			again = time.Now().Add(500 * time.Millisecond)
+		}
 		for i, r := range w.read {
 			if match(r) {
 				w.read = w.read[i+1:]

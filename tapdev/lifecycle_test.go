@@ -269,7 +269,7 @@ func TestLinkCrossesToAnotherNamespace(t *testing.T) {
 		check(t, err)
 		defer unix.Close(pair[0])
 		theirs := os.NewFile(uintptr(pair[1]), "sandbox")
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestLinkCrossesToAnotherNamespace$", "-test.timeout=60s")
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestLinkCrossesToAnotherNamespace$", "-test.timeout=5m")
 		cmd.Env = append(os.Environ(), "TAPDEV_TEST_SANDBOX="+string(kind), "TAPDEV_TEST_IN_NAMESPACE=sandbox")
 		cmd.ExtraFiles = []*os.File{theirs}
 		cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -20,7 +20,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getenv(mark) == t.Name() {
 		return true
 	}
-	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=60s"}
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=5m"}
 	cmd := exec.Command("/proc/self/exe", args...)
 	// The race detector waits a second before it exits, for nothing here.
 	cmd.Env = append(os.Environ(), mark+"="+t.Name(), "GORACE=atexit_sleep_ms=0")

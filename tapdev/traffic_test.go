@@ -84,9 +84,10 @@ func (w *world) pings() {
 	binary.BigEndian.PutUint16(ip[10:], checksum.Of(ip))
 	icmp := append([]byte{8, 0, 0, 0, 0x12, 0x34, 0, 1}, pattern(16)...)
 	binary.BigEndian.PutUint16(icmp[2:], checksum.Of(icmp))
-	w.send(frame.Frame{Header: append(h, ip...), Payload: [2][]byte{icmp}})
-
-	arp := w.expect("ARP request", func(r Received) bool {
+	// An interface that has just come up drops what comes until the kernel's
+	// link watch has seen it.
+	request := func() { w.send(frame.Frame{Header: append(bytes.Clone(h), ip...), Payload: [2][]byte{icmp}}) }
+	arp := w.ask("ARP request", request, func(r Received) bool {
 		d := r.Data
 		return len(d) >= 42 && d[12] == 8 && d[13] == 6 && d[21] == 1 && bytes.Equal(d[38:42], stranger.AsSlice())
 	})

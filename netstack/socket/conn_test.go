@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/net/nettest"
 
+	"sbxnet/netstack"
 	"sbxnet/netstack/socket"
 	"sbxnet/tapdev"
 )
@@ -152,8 +153,9 @@ func TestWriterWaitsForAReaderThatDoesNot(t *testing.T) {
 func TestClosingWithUnreadDataResets(t *testing.T) {
 	a, b := pair(t)
 	client, server := connect(t, a, b)
+	before := stats(t, a).TCPIn
 	server.Write([]byte("never read"))
-	time.Sleep(50 * time.Millisecond)
+	waitStats(t, a, func(s netstack.Stats) bool { return s.TCPIn > before })
 	client.Close()
 	server.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {

@@ -147,10 +147,10 @@ func TestFloodIsDroppedNotKept(t *testing.T) {
 		}
 	}
 	client.WriteTo([]byte("last"), server.LocalAddr())
-	server.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 	got := 0
 	buf := make([]byte, 65536)
 	for {
+		server.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		n, _, err := server.ReadFrom(buf)
 		if err != nil {
 			break
@@ -160,10 +160,17 @@ func TestFloodIsDroppedNotKept(t *testing.T) {
 	if got == 0 || got > 12e6 {
 		t.Errorf("received %d bytes", got)
 	}
-	server.SetReadDeadline(time.Now().Add(10 * time.Second))
-	client.WriteTo([]byte("after"), server.LocalAddr())
-	if n, _, err := server.ReadFrom(buf); err != nil || string(buf[:n]) != "after" {
-		t.Errorf("after the flood: %q, %v", buf[:n], err)
+	// What is left of the flood may still be under way, and crowd this out.
+	for start := time.Now(); ; {
+		client.WriteTo([]byte("after"), server.LocalAddr())
+		server.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		n, _, err := server.ReadFrom(buf)
+		if err == nil && string(buf[:n]) == "after" {
+			break
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("after the flood: %d bytes, %v", n, err)
+		}
 	}
 }
 

@@ -106,7 +106,7 @@ func TestFramesWithoutDelayPassInOneCall(t *testing.T) {
 }
 
 func TestDelayedFramesWakeTheReaderWhenDue(t *testing.T) {
-	const delay = 60 * time.Millisecond
+	const delay = 500 * time.Millisecond // what comes in less is on time
 	near, far := pair(t, Spec{Delay: delay})
 	q := near.Queues()[0]
 	frames, want := some(0, 100)
@@ -185,7 +185,7 @@ func TestEndOfTheLinkIsReported(t *testing.T) {
 	near, far := pair(t, Spec{Delay: time.Hour})
 	q := near.Queues()[0]
 	far.Close()
-	if !readable(t, q.FD(), time.Second) {
+	if !readable(t, q.FD(), 5*time.Second) {
 		t.Fatal("not readable")
 	}
 	if _, err := q.Read(make([]tapdev.Received, 1)); !errors.Is(err, net.ErrClosed) {
@@ -235,7 +235,7 @@ func TestRoomInAFullDeviceMakesTheQueueReadable(t *testing.T) {
 	for err = nil; err == nil; {
 		_, err = unix.Read(fds[1], make([]byte, 1<<16))
 	}
-	if !readable(t, q.FD(), time.Second) {
+	if !readable(t, q.FD(), 5*time.Second) {
 		t.Fatal("nobody says that the device has room")
 	}
 	device.keeps = false
