@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rootless-containers/rootlesskit/v3/pkg/parent/idtools"
 	"golang.org/x/sys/unix"
 
 	"sbxnet/tapdev"
@@ -68,6 +69,9 @@ type Config struct {
 	Dir string
 	// UserMap; empty means MapAuto.
 	UserMap UserMap
+	// SubIDs are the caller's subordinate IDs; nil means the ranges of /etc/subuid
+	// and /etc/subgid. Root's are not asked for. With MapFull, its error is Start's.
+	SubIDs func() (uids, gids []idtools.SubIDRange, err error) `json:"-"`
 	// Network; empty means NetworkSandbox.
 	Network Mode
 	// Hostname inside; empty leaves the host's. At most 64 bytes.
@@ -77,6 +81,9 @@ type Config struct {
 	// CgroupNamespace, UTSNamespace and IPCNamespace give it those namespaces;
 	// a Hostname implies the second.
 	CgroupNamespace, UTSNamespace, IPCNamespace bool
+	// Cgroup2 mounts a cgroup2 of the sandbox's cgroup namespace on
+	// /sys/fs/cgroup, in place of the caller's, unless the network is detached.
+	Cgroup2 bool
 	// Propagation of mounts; empty means PropagationSlave.
 	Propagation Propagation
 	// CopyUp are directories that become writable: a tmpfs with links to what
@@ -118,6 +125,8 @@ type Config struct {
 	// Log receives what went less well than asked; nil discards it.
 	Log *slog.Logger
 
+	// ownSubIDs: SubIDs are not the machine's usual ones.
+	ownSubIDs bool
 	// etc is where resolv.conf and hosts are; tests move it.
 	etc string
 }
@@ -132,6 +141,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.UserMap == "" {
 		c.UserMap = MapAuto
+	}
+	if c.SubIDs == nil {
+		c.SubIDs = staticIDs
+	} else {
+		c.ownSubIDs = true
 	}
 	if c.Network == "" {
 		c.Network = NetworkSandbox

@@ -15,8 +15,9 @@ import (
 // alive and is in the sandbox's mount namespace: from outside it is
 // /proc/PID/root and the path.
 //
-// The work is done on a thread of its own that ends with it. It could not go
-// back: to enter the host's network namespace takes a capability over that.
+// The work is done on a thread of its own that stays there. It could not go back:
+// to enter the host's network namespace takes a capability over that. Who looks
+// from outside for what listens there finds it by this thread (proc_pid_net(5)).
 func (p *initProcess) openDetachedNetwork(path string) (*tapdev.Info, []*os.File, error) {
 	type opened struct {
 		info  *tapdev.Info
@@ -31,6 +32,9 @@ func (p *initProcess) openDetachedNetwork(path string) (*tapdev.Info, []*os.File
 			o.info, o.files, o.err = p.openNetwork()
 		}
 		result <- o
+		if o.err == nil {
+			select {}
+		}
 	}()
 	o := <-result
 	return o.info, o.files, o.err

@@ -40,7 +40,15 @@ func singleMaps() idMaps {
 
 // fullMaps maps the caller to ID 0, and what else it may use to the IDs after
 // that: all IDs of its own namespace for root, else its subordinate ranges.
-func fullMaps() (idMaps, error) {
+func fullMaps() (idMaps, error) { return fullMapsOf(staticIDs) }
+
+// staticIDs are the caller's ranges of /etc/subuid and /etc/subgid.
+func staticIDs() (uids, gids []idtools.SubIDRange, err error) {
+	return idtools.GetSubIDRanges(os.Geteuid(), userName())
+}
+
+// fullMapsOf is fullMaps with another source of subordinate ranges.
+func fullMapsOf(ranges func() (uids, gids []idtools.SubIDRange, err error)) (idMaps, error) {
 	if os.Geteuid() == 0 {
 		return identityMaps("/proc/self")
 	}
@@ -49,16 +57,16 @@ func fullMaps() (idMaps, error) {
 			return idMaps{}, fmt.Errorf("%s is not installed", helper)
 		}
 	}
-	uids, gids, err := idtools.GetSubIDRanges(os.Geteuid(), userName())
+	uids, gids, err := ranges()
 	if err != nil {
 		return idMaps{}, err
 	}
 	m := idMaps{helpers: true}
 	if m.uid, err = appendRanges(singleMaps().uid, uids); err != nil {
-		return idMaps{}, fmt.Errorf("/etc/subuid: %w", err)
+		return idMaps{}, fmt.Errorf("subordinate user IDs: %w", err)
 	}
 	if m.gid, err = appendRanges(singleMaps().gid, gids); err != nil {
-		return idMaps{}, fmt.Errorf("/etc/subgid: %w", err)
+		return idMaps{}, fmt.Errorf("subordinate group IDs: %w", err)
 	}
 	return m, nil
 }

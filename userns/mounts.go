@@ -67,16 +67,41 @@ func coverSys(s *setup, note func(string, ...any)) (*etcFiles, error) {
 	}
 	if s.newNetwork() {
 		if mountSysfs() == nil {
+			if s.Cgroup2 {
+				return etc, mountCgroup2()
+			}
 			// For programs that manage cgroups; the fresh sysfs has none.
 			_ = unix.Mount(fdPath(host)+"/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND|unix.MS_REC, "")
 			return etc, nil
 		}
 		note("/sys shows the network devices of the host: the kernel refuses a fresh one, as it does in a container where /sys is read-only")
 	}
-	if etc == nil {
-		return nil, nil
+	if etc != nil {
+		if err := uncoverSys(host); err != nil {
+			return nil, err
+		}
 	}
-	return etc, uncoverSys(host)
+	if s.Cgroup2 && s.DetachNetNS == "" {
+		return etc, mountCgroup2()
+	}
+	return etc, nil
+}
+
+// mountCgroup2 covers /sys/fs/cgroup with the sandbox's own. The kernel refuses
+// that over another cgroup2 of the same root (EBUSY), and takes it over a tmpfs.
+func mountCgroup2() error {
+	const dir = "/sys/fs/cgroup"
+	err := unix.Mount("cgroup2", dir, "cgroup2", secureMount, "")
+	if errors.Is(err, unix.EBUSY) {
+		if err := unix.Mount("none", dir, "tmpfs", secureMount, ""); err != nil {
+			return fmt.Errorf("failed to mount tmpfs on %s: %w", dir, err)
+		}
+		err = unix.Mount("cgroup2", dir, "cgroup2", secureMount, "")
+	}
+	if err != nil {
+		return fmt.Errorf("failed to mount cgroup2 on %s: %w", dir, err)
+	}
+	return nil
 }
 
 // mountSysfs covers /sys. The kernel wants it to be as read-only as what it

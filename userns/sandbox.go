@@ -74,7 +74,7 @@ func Start(cfg Config) (*Sandbox, error) {
 	if cfg.UserMap == MapSingle {
 		return start(cfg, singleMaps())
 	}
-	maps, err := fullMaps()
+	maps, err := fullMapsOf(cfg.SubIDs)
 	if err == nil {
 		var sb *Sandbox
 		if sb, err = start(cfg, maps); err == nil {
@@ -85,7 +85,7 @@ func Start(cfg Config) (*Sandbox, error) {
 			return nil, err
 		}
 	}
-	missing := explainFullMap("/", err)
+	missing := cfg.explainFullMap(err)
 	if cfg.UserMap == MapFull {
 		return nil, missing
 	}
@@ -128,6 +128,7 @@ func (sb *Sandbox) spawn(cfg *Config) error {
 		Etc:           cfg.etc,
 		CopyUp:        cfg.CopyUp,
 		Propagation:   cfg.Propagation,
+		Cgroup2:       cfg.Cgroup2,
 		DetachNetNS:   cfg.DetachNetNS,
 		Listeners:     len(cfg.Listeners),
 		Remove:        cfg.Remove,

@@ -126,3 +126,12 @@ func explainFullMap(root string, err error) *Unavailable {
 	}
 	return &Unavailable{featureSubIDs, err.Error(), "sbxnet doctor", err}
 }
+
+// explainFullMap is the same of a sandbox. Where subordinate IDs are the caller's
+// to find, and have to be found, the error tells.
+func (c *Config) explainFullMap(err error) error {
+	if c.ownSubIDs && c.UserMap == MapFull {
+		return err
+	}
+	return explainFullMap("/", err)
+}

@@ -44,6 +44,7 @@ type setup struct {
 	Etc           string
 	CopyUp        []string
 	Propagation   Propagation
+	Cgroup2       bool
 	DetachNetNS   string
 	Listeners     int
 	Remove        []string

@@ -5,6 +5,9 @@
 //	options.go      the original's flags, read and checked; nothing is started
 //	help.go         what --help says of them
 //	run.go          state directory, sandbox, network, API, ports, command
+//	subids.go       who knows the user's subordinate IDs
+//	evacuate.go     --evacuate-cgroup2
+//	detached.go     a thread in a detached network, by which that is looked into
 //	environment.go  what the command finds in its environment and in /etc
 //	loopback.go     by which ports lead to 127.0.0.1 and ::1 of the sandbox, for dockerd from 28 on
 //	ways.go         the part of that in the sandbox

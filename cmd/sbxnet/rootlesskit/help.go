@@ -29,15 +29,15 @@ Files and namespaces
   --propagation=KIND              of mounts: rprivate (default), rslave, rshared
   --pidns, --cgroupns, --utsns, --ipcns   a namespace of that kind
   --reaper=auto|true|false        without effect: who is orphaned is reaped
-  --subid-source=auto|static      /etc/subuid and /etc/subgid
+  --subid-source=auto|dynamic|static   who knows the user's subordinate IDs: getsubids; /etc/subuid and
+                                  /etc/subgid; or the one that finds some, in this order (auto)
+  --evacuate-cgroup2=NAME         move all of the cgroup into NAME within it, so that CMD can manage the rest;
+                                  with --pidns and --cgroupns
 
 Accepted, and without effect: sbxnet runs no other program and has its own ways
   --slirp4netns-binary, --slirp4netns-sandbox, --slirp4netns-seccomp, --pasta-binary, --pesto-binary,
   --vpnkit-binary, --lxc-user-nic-binary, --lxc-user-nic-bridge,
   --source-ip-transparent, --source-ip-transparent-backend
-
-Not supported
-  --evacuate-cgroup2, --subid-source=dynamic
 
 Other
   --debug                         say more

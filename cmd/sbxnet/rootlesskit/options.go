@@ -47,6 +47,8 @@ type options struct {
 	PID, Cgroup         bool
 	UTS, IPC            bool
 	DetachNetNS         bool
+	SubIDSource         string
+	EvacuateCgroup2     string // empty: not
 	Debug               bool
 	Command             []string
 	// Warnings are for what is accepted and means less than it says.
@@ -98,7 +100,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "ipcns"},
 		&cli.StringFlag{Name: "reaper", Value: "auto"},
 		&cli.StringFlag{Name: "evacuate-cgroup2"},
-		&cli.StringFlag{Name: "subid-source", Value: "auto"},
+		&cli.StringFlag{Name: "subid-source", Value: subIDsAuto},
 	}
 }
 
@@ -140,17 +142,22 @@ func (o *options) readProcess(c *cli.Context) error {
 	case reaper == "true" && !o.PID:
 		return errors.New("reaper requires --pidns")
 	}
-	switch source := c.String("subid-source"); source {
-	case "auto", "static":
-	case "dynamic":
-		return errors.New("--subid-source=dynamic: not supported; list the ranges in /etc/subuid and /etc/subgid and use static")
+	switch o.SubIDSource = c.String("subid-source"); o.SubIDSource {
+	case "":
+		o.SubIDSource = subIDsAuto
+	case subIDsAuto, subIDsStatic, subIDsDynamic:
 	default:
-		return fmt.Errorf("unknown subid source %s; use auto or static", console.Shown(source))
+		return fmt.Errorf("unknown subid source %s; use auto, dynamic or static", console.Shown(o.SubIDSource))
 	}
-	if c.String("evacuate-cgroup2") != "" {
-		return errors.New("--evacuate-cgroup2: not supported; have the service manager delegate a cgroup of its own to the command")
+	switch o.EvacuateCgroup2 = c.String("evacuate-cgroup2"); {
+	case o.EvacuateCgroup2 == "":
+		return nil
+	case !o.Cgroup:
+		return errors.New("evacuate-cgroup2 requires --cgroupns")
+	case !o.PID:
+		return errors.New("evacuate-cgroup2 requires --pidns")
 	}
-	return nil
+	return checkEvacuation(o.EvacuateCgroup2)
 }
 
 func (o *options) readMounts(c *cli.Context) error {
@@ -241,9 +248,6 @@ func (o *options) readPorts(c *cli.Context) error {
 	}
 	if o.PortDriver == driverImplicit && o.Net != "pasta" {
 		return errors.New(`port driver "implicit" requires --net=pasta`)
-	}
-	if o.PortDriver == driverImplicit && o.DetachNetNS {
-		return errors.New("--port-driver=implicit: no process is in a detached network namespace from the start; use --port-driver=builtin")
 	}
 	if o.PortDriver == "pasta" {
 		return errors.New(`unknown port driver "pasta": did you mean "pesto"?`)

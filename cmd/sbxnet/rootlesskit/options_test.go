@@ -56,6 +56,11 @@ func TestCommandLinesOfCallers(t *testing.T) {
 			func(o *options) bool {
 				return len(o.Publish) == 2 && o.Publish[1].ChildIP == "10.0.2.100" && o.Publish[1].Proto == "udp"
 			}},
+		{"usernetes", []string{"--net=pasta", "--port-driver=implicit", "--detach-netns", "--pidns", "--cgroupns", "--evacuate-cgroup2=rootlesskit_evacuation",
+			"--subid-source=dynamic", "sh"},
+			func(o *options) bool {
+				return o.EvacuateCgroup2 == "rootlesskit_evacuation" && o.SubIDSource == subIDsDynamic && o.PortDriver == driverImplicit && o.DetachNetNS
+			}},
 		{"nobody in particular", []string{"true"},
 			func(o *options) bool {
 				return o.network() == userns.NetworkHost && o.Propagation == userns.PropagationPrivate && len(o.Warnings) == 0
@@ -104,7 +109,6 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--detach-netns", "true"}, "no network namespace with --net=host"},
 		{[]string{"--port-driver=builtin", "true"}, "no port can lead into --net=host"},
 		{[]string{"--net=slirp4netns", "--port-driver=implicit", "true"}, `"implicit" requires --net=pasta`},
-		{[]string{"--net=pasta", "--port-driver=implicit", "--detach-netns", "true"}, "use --port-driver=builtin"},
 		{[]string{"--net=pasta", "--port-driver=pasta", "true"}, `did you mean "pesto"?`},
 		{[]string{"--net=slirp4netns", "-p", "127.0.0.1:80:80/tcp", "true"}, `port driver "none" does not support publishing ports`},
 		{[]string{"--net=pasta", "--port-driver=builtin", "-p", "80", "true"}, "missing proto"},
@@ -114,8 +118,10 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{"--reaper=true", "true"}, "reaper requires --pidns"},
 		{[]string{"--reaper=maybe", "true"}, "unknown reaper mode: maybe"},
 		{[]string{"--subid-source=ldap", "true"}, "unknown subid source ldap"},
-		{[]string{"--subid-source=dynamic", "true"}, "not supported"},
-		{[]string{"--evacuate-cgroup2=x", "true"}, "not supported"},
+		{[]string{"--evacuate-cgroup2=x", "--pidns", "true"}, "evacuate-cgroup2 requires --cgroupns"},
+		{[]string{"--evacuate-cgroup2=x", "--cgroupns", "true"}, "evacuate-cgroup2 requires --pidns"},
+		{[]string{"--evacuate-cgroup2=a/b", "--cgroupns", "--pidns", "true"}, `unexpected evacuation group name "a/b": must not contain "/"`},
+		{[]string{"--evacuate-cgroup2=..", "--cgroupns", "--pidns", "true"}, `unexpected evacuation group name ".."`},
 		{[]string{"--print-semver=build"}, "expected --print-semver=(major|minor|patch), got build"},
 	} {
 		o, _, stderr, status := typed(c.args...)

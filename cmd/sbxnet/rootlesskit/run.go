@@ -113,6 +113,9 @@ func (r *running) startSandbox() error {
 	}
 	r.sandbox = sb
 	r.onClose(sb.Close)
+	if r.options.EvacuateCgroup2 != "" {
+		return evacuate(r.options.EvacuateCgroup2, r.log)
+	}
 	return nil
 }
 
@@ -127,12 +130,19 @@ func (r *running) sandboxConfig() userns.Config {
 		UTSNamespace:    o.UTS,
 		IPCNamespace:    o.IPC,
 		NetRaw:          true,
+		Cgroup2:         o.EvacuateCgroup2 != "",
 		CopyUp:          o.CopyUp,
 		Propagation:     o.Propagation,
 		Listeners:       r.listeners,
 		Remove:          []string{r.state.Path},
 		ResolvConf:      resolvConf(r.plan, r.log),
 		Log:             r.log,
+	}
+	switch o.SubIDSource {
+	case subIDsAuto:
+		c.SubIDs = autoSubIDs
+	case subIDsDynamic:
+		c.SubIDs, c.UserMap = requiredSubIDs, userns.MapFull
 	}
 	if o.DetachNetNS {
 		c.DetachNetNS = r.state.NetNS()
@@ -209,7 +219,11 @@ func (r *running) follow() {
 	if r.options.PortDriver != driverImplicit {
 		return
 	}
-	stop := pasta.Follow(r.network.Ports(), r.sandbox.PID, r.options.IPv6, r.log)
+	pid := r.sandbox.PID
+	if r.options.DetachNetNS {
+		pid = func() int { return inDetachedNetwork(r.sandbox.PID()) }
+	}
+	stop := pasta.Follow(r.network.Ports(), pid, r.options.IPv6, r.log)
 	r.onClose(func() error { stop(); return nil })
 }
 
