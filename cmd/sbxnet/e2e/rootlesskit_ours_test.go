@@ -180,19 +180,23 @@ func TestCompatRootlesskitTakenPort(t *testing.T) {
 }
 
 func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
-	r := newRootless(t)
-	k := r.startKit("rootlesskit", "--net=pasta", "--disable-host-loopback", "--port-driver=implicit")
-	port := steadyPort(t)
-	server := r.start("nsenter", append(k.entering(), "whoami", fmt.Sprint(port), fmt.Sprint(port))...)
-	for _, network := range []string{"tcp", "udp"} {
-		if seen := r.seenAs(network, on(hostAddr(t), port)); seen != hostAddr(t) {
-			t.Errorf("%s: the server sees %s, want the client's own %s", network, seen, hostAddr(t))
-		}
+	for _, mode := range []string{"--disable-host-loopback", "--detach-netns", "--detach-netns --pidns"} {
+		t.Run(mode, func(t *testing.T) {
+			r := newRootless(t)
+			k := r.startKit("rootlesskit", append(strings.Fields(mode), "--net=pasta", "--port-driver=implicit")...)
+			port := steadyPort(t)
+			server := r.start("nsenter", append(k.entering(), "whoami", fmt.Sprint(port), fmt.Sprint(port))...)
+			for _, network := range []string{"tcp", "udp"} {
+				if seen := r.seenAs(network, on(hostAddr(t), port)); seen != hostAddr(t) {
+					t.Errorf("%s: the server sees %s, want the client's own %s", network, seen, hostAddr(t))
+				}
+			}
+			server.cmd.Process.Signal(syscall.SIGTERM)
+			server.wait(10 * time.Second)
+			r.silent(port)
+			k.stop()
+		})
 	}
-	server.cmd.Process.Signal(syscall.SIGTERM)
-	server.wait(10 * time.Second)
-	r.silent(port)
-	k.stop()
 }
 
 // Docker from version 28 on asks by itself, as this does, and has its rules and
