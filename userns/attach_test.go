@@ -233,11 +233,7 @@ func TestAttachmentIsDoneWhenTheProcessEnds(t *testing.T) {
 	ns := makeNamespace(t, "", rootInside...)
 	a := attached(t, attachTo(ns))
 	ns.end(t)
-	start := time.Now()
 	soon(t, a.Done())
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("took %v", d)
-	}
 	pid := a.PID()
 	must(t, a.Close())
 	gone(t, pid)

@@ -94,7 +94,7 @@ func TestResolvConfStaysOurOwnWhenTheHostReplacesIts(t *testing.T) {
 			}
 		}()
 		out, _ := shell(t, cfg, "cd "+cfg.etc+`; while ! test -e replaced; do sleep 0.01; done
-			for i in 1 2 3 4 5 6 7 8 9 10; do grep -q ours resolv.conf && break; sleep 0.1; done; cat resolv.conf`)
+			for i in $(seq 100); do grep -q ours resolv.conf && break; sleep 0.1; done; cat resolv.conf`)
 		if out != "ours" {
 			t.Errorf("%s: seen inside after the host's was replaced: %q", mode, out)
 		}
