@@ -19,15 +19,33 @@ import (
 	"sbxnet/cmd/sbxnet/network"
 )
 
-// freePort is a TCP port that is free on 127.0.0.1, for the moment.
+// given are the ports that freePort has returned: of eight that a test asks for,
+// two would be the same every now and then.
+var given = map[int]bool{}
+
+// freePort is a port that is free on every address, TCP and UDP, for the moment,
+// and another one each time. The tests' own goroutine calls it.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		c, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
+		l.Close()
+		if err != nil {
+			continue
+		}
+		c.Close()
+		if !given[port] {
+			given[port] = true
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 // canBind reports whether a TCP port of 127.0.0.1 is free.
