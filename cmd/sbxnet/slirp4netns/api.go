@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -75,7 +76,11 @@ func (a *api) listen(path string) error {
 		l.Close()
 		return fmt.Errorf("--api-socket %s: %w", path, err)
 	}
-	a.listener, a.path = l, path
+	if a.path, err = filepath.Abs(path); err != nil { // the working directory does not stay
+		l.Close()
+		return fmt.Errorf("--api-socket %s: %w", path, err)
+	}
+	a.listener = l
 	return nil
 }
 

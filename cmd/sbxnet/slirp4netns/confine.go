@@ -15,16 +15,16 @@ import (
 
 // # What is given up once all is up
 //
-// --enable-sandbox: writing to the file system, removing the API socket apart,
-// by a filter on system calls; and by a Landlock ruleset all of it but what names
-// are resolved and errors explained with (/etc, /run, /proc, for reading) and the
-// API socket's directory (for removing it); and all capabilities but
-// CAP_NET_BIND_SERVICE, for published ports below 1024. The original's way, a
-// mount namespace with nothing else in it, is not open to a program with threads.
+// --enable-sandbox: the sight of all directories but those that names are resolved
+// by (root.go), in a mount namespace of this process's own (move.go); writing to
+// the file system, removing the API socket apart, by a filter on system calls; by
+// a Landlock ruleset, once more, all files but those below /etc, /run and /proc,
+// for reading, and the API socket, for its removal; and all capabilities but
+// CAP_NET_BIND_SERVICE, for published ports below 1024.
 //
 // Landlock and capabilities go by thread. In a build with cgo the runtime does
-// not know all of them, and the filter, which the kernel applies to all, stays
-// alone.
+// not know all of them, and they are left out: the capabilities that then stay are
+// over the user namespace of this process alone, or root's.
 //
 // --enable-seccomp: the system calls of deniedCalls, among them those that
 // start programs, look into other processes, enter namespaces or load code into
@@ -34,16 +34,30 @@ import (
 // with a line in the log at debug level. Callers ask for both as a matter of
 // course.
 
-// confine applies what the options ask for. From here on no thread of this
-// process gets more than it has.
-func (o *options) confine(log *slog.Logger) {
+// confine applies what the options ask for; ownMounts says that the mount
+// namespace is this process's own. From here on no thread of it gets more than
+// it has.
+func (o *options) confine(ownMounts bool, log *slog.Logger) {
 	note := func(what string, err error) {
 		if err != nil {
 			log.Debug(what + err.Error())
 		}
 	}
+	apiSocket := o.APISocket
+	if apiSocket != "" { // the working directory does not stay
+		if path, err := filepath.Abs(apiSocket); err == nil {
+			apiSocket = path
+		}
+	}
+	if o.Sandbox && ownMounts {
+		v, err := o.view(apiSocket)
+		if err == nil {
+			err = v.becomeRoot()
+		}
+		note("--enable-sandbox leaves the root directory: ", err)
+	}
 	if o.Sandbox {
-		note("--enable-sandbox without Landlock: ", restrictFiles(o.APISocket))
+		note("--enable-sandbox without Landlock: ", restrictFiles(apiSocket))
 		note("--enable-sandbox leaves capabilities: ", dropCapabilities())
 	}
 	if o.Sandbox || o.Seccomp {

@@ -25,6 +25,10 @@ import (
 const confinedEnv = "SBXNET_TEST_CONFINED"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(unthreadedEnv) != "" {
+		tryUnthreaded()
+		os.Exit(1)
+	}
 	if api := os.Getenv(confinedEnv); api != "" {
 		tryConfined(api)
 		os.Exit(0)
@@ -51,7 +55,7 @@ func tryConfined(api string) {
 	case "no api":
 		o.APISocket = ""
 	}
-	o.confine(slog.New(slog.NewTextHandler(&notes, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	o.confine(false, slog.New(slog.NewTextHandler(&notes, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	say := func(what string, err error) {
 		verdict := "yes"
 		if err != nil {

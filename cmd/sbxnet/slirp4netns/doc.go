@@ -10,11 +10,13 @@
 //	     │
 //	target.go                a link into the namespace (package userns), or the
 //	     │                   caller's own TAP descriptor
+//	move.go, unthreaded.go   with --enable-sandbox: this program anew, the same
+//	     │                   process, in a mount namespace of its own
 //	network                  the stack on that link (package network)
 //	     │
 //	api.go, request.go       the JSON API on --api-socket, over ports.go
 //	     │
-//	confine.go               what --enable-sandbox and --enable-seccomp take away
+//	confine.go, root.go      what --enable-sandbox and --enable-seccomp take away
 //	     │
 //	main.go                  "1" to ready-fd; then wait for an end
 //
@@ -34,8 +36,12 @@
 // --enable-ipv6 the interface has fd00::100 at once, besides what router
 // advertisements lead to. The BESS target is refused.
 //
-// --enable-sandbox leaves the process in its mount namespace, and takes files away
-// by other means (confine.go). With --disable-dns the name server's address
-// answers ping and nothing else, where the original's host is asked for whoever
-// has that address there.
+// With --enable-sandbox the process is not in the user namespace of the sandbox,
+// whose root could trace it, but in one of its own, or with CAP_SYS_ADMIN in that
+// of its caller. root.go says what is shown besides /etc and /run. Where the
+// kernel, before Linux 5.12, or a host's policy has no such namespace for it, it
+// keeps its root directory, and Landlock takes the files away.
+//
+// With --disable-dns the name server's address answers ping and nothing else,
+// where the original's host is asked for whoever has that address there.
 package slirp4netns

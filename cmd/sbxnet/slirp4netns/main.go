@@ -44,6 +44,10 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 	if err := o.inheritAll(); err != nil {
 		return exitFailure, err
 	}
+	r, err := o.reach(console.NewLogger(stderr, "slirp4netns", "text", slog.LevelWarn))
+	if err != nil {
+		return exitFailure, err
+	}
 	// From here on a signal is an end like the others, with ports to free and a
 	// socket to remove.
 	signals := make(chan os.Signal, 1)
@@ -52,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 			signal.Notify(signals, sig)
 		}
 	}
-	s, err := start(o, console.NewLogger(stderr, "slirp4netns", "text", slog.LevelWarn))
+	s, err := start(o, r)
 	if err != nil {
 		return exitFailure, err
 	}

@@ -21,20 +21,20 @@ type session struct {
 	api        *api // nil without --api-socket
 }
 
-// start brings everything up, so that the caller may be told. After an error
-// nothing is left.
-func start(o *options, log *slog.Logger) (_ *session, err error) {
-	s := &session{log: log}
+// start brings everything up on what was reached, so that the caller may be told.
+// After an error nothing is left.
+func start(o *options, r reached) (_ *session, err error) {
+	log := r.log
+	s := &session{log: log, attachment: r.attachment}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	l, err := o.open(s)
+	l, err := o.link(r.attachment)
 	if err != nil {
 		return nil, err
 	}
-	s.attachment = l.Attachment
 	if s.network, err = network.Start(o.networkConfig(l, log)); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func start(o *options, log *slog.Logger) (_ *session, err error) {
 		s.leaveNoSocket(o.APISocket)
 		go a.serve()
 	}
-	o.confine(log)
+	o.confine(r.ownMounts, log)
 	return s, nil
 }
 

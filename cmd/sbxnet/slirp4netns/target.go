@@ -2,6 +2,7 @@ package slirp4netns
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"unsafe"
@@ -19,20 +20,52 @@ type link struct {
 	Info         tapdev.Info
 	Files        []*os.File
 	HardwareAddr header.MAC
-	// Attachment is what keeps it; nil for a TAP of the caller's.
-	Attachment *userns.Attachment
 }
 
-// open makes the link, or takes over the one that is there.
-func (o *options) open(s *session) (link, error) {
-	if o.TargetType == targetTapFD {
-		return o.takeTAP()
+// reached is a namespace that this process has its way into.
+type reached struct {
+	attachment *userns.Attachment // nil for a TAP of the caller's
+	// ownMounts: this process is in a mount namespace of its own.
+	ownMounts bool
+	log       *slog.Logger
+}
+
+// reach makes the link, or takes over the one that is there. With --enable-sandbox
+// what returns from it may have been executed anew.
+func (o *options) reach(log *slog.Logger) (r reached, err error) {
+	r.log = log
+	if m := moved(); m != nil {
+		if err := m.arrive(); err != nil {
+			log.Debug("--enable-sandbox leaves the root directory: " + err.Error())
+		} else {
+			r.ownMounts = true
+		}
+		r.attachment, err = m.attachment(log)
+		return r, err
 	}
+	if o.TargetType != targetTapFD {
+		if r.attachment, err = o.attach(log); err != nil {
+			return r, err
+		}
+	}
+	if !o.Sandbox {
+		return r, nil
+	}
+	attachment := r.attachment
+	r.attachment, err = o.moveOut(attachment, log)
+	if attachment != nil && r.attachment == nil {
+		return r, err
+	}
+	log.Debug("--enable-sandbox leaves the root directory: " + err.Error())
+	return r, nil
+}
+
+func (o *options) attach(log *slog.Logger) (*userns.Attachment, error) {
 	cfg := userns.AttachConfig{
 		PID: o.PID, NetNS: o.Path, UserNS: o.UserNS,
 		Link:      o.linkOptions(),
 		Configure: o.Configure,
-		Log:       s.log,
+		Log:       log,
 	}
 	if o.Configure {
 		for _, f := range o.plan().Families() {
@@ -40,11 +73,15 @@ func (o *options) open(s *session) (link, error) {
 			cfg.Gateways = append(cfg.Gateways, f.Gateway)
 		}
 	}
-	a, err := userns.Attach(cfg)
-	if err != nil {
-		return link{}, err
+	return userns.Attach(cfg)
+}
+
+// link is what an attachment has opened, or the caller's TAP.
+func (o *options) link(a *userns.Attachment) (link, error) {
+	if a == nil {
+		return o.takeTAP()
 	}
-	l := link{Attachment: a, HardwareAddr: network.SandboxMAC}
+	l := link{HardwareAddr: network.SandboxMAC}
 	l.Info, l.Files = a.Link()
 	copy(l.HardwareAddr[:], a.Found().HardwareAddr)
 	return l, nil
