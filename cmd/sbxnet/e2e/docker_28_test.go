@@ -49,7 +49,7 @@ func TestCompatDocker28PublishedPorts(t *testing.T) {
 	for host := range dockerHosts {
 		t.Run(host, func(t *testing.T) {
 			d := newDocker28(t, host)
-			port, host := freePort(t), hostAddr(t)
+			port, host := steadyPort(t), hostAddr(t)
 			id := d.serve("-p", fmt.Sprintf("%d:80", port), "-p", fmt.Sprintf("%d:53/udp", port))
 			for _, network := range []string{"tcp", "udp"} {
 				if seen := d.seenAs(network, on(host, port)); seen != host {
@@ -74,46 +74,50 @@ func TestCompatDocker28PublishedPortsOverIPv6(t *testing.T) {
 	if !loopback6() {
 		t.Skip("this machine has no ::1")
 	}
-	d := newDocker28(t, "rootlesskit")
-	port, both := freePort(t), freePort(t)
-	four := d.serve("-p", fmt.Sprintf("127.0.0.1:%d:80", port))
-	six := d.serve("-p", fmt.Sprintf("[::1]:%d:80", port), "-p", fmt.Sprintf("%d:80", both), "-p", fmt.Sprintf("%d:53/udp", both))
-	for _, network := range []string{"tcp", "udp"} {
-		for _, client := range []string{"127.0.0.1", "::1"} {
-			d.seenAs(network, on(client, both))
-		}
-	}
-	d.seenAs("tcp", on("::1", port))
-	d.docker("stop", "-t", "0", four)
-	if seen := whoami("tcp", on("127.0.0.1", port)); seen != "" {
-		t.Errorf("the IPv4 port of a stopped container leads to the other, which sees %s", seen)
-	}
-	d.seenAs("tcp", on("::1", port))
-	d.docker("restart", "-t", "0", six)
-	d.seenAs("tcp", on("::1", port))
-	d.docker("stop", "-t", "0", six)
-	for _, network := range []string{"tcp4", "tcp6"} { // at once
-		for _, port := range []int{port, both} {
-			l, err := net.Listen(network, fmt.Sprintf(":%d", port))
-			if err != nil {
-				t.Errorf("after docker stop: %v", err)
-				continue
+	for host := range dockerHosts {
+		t.Run(host, func(t *testing.T) {
+			d := newDocker28(t, host)
+			port, both := steadyPort(t), steadyPort(t)
+			four := d.serve("-p", fmt.Sprintf("127.0.0.1:%d:80", port))
+			six := d.serve("-p", fmt.Sprintf("[::1]:%d:80", port), "-p", fmt.Sprintf("%d:80", both), "-p", fmt.Sprintf("%d:53/udp", both))
+			for _, network := range []string{"tcp", "udp"} {
+				for _, client := range []string{"127.0.0.1", "::1"} {
+					d.seenAs(network, on(client, both))
+				}
 			}
-			l.Close()
-		}
+			d.seenAs("tcp", on("::1", port))
+			d.docker("stop", "-t", "0", four)
+			if seen := whoami("tcp", on("127.0.0.1", port)); seen != "" {
+				t.Errorf("the IPv4 port of a stopped container leads to the other, which sees %s", seen)
+			}
+			d.seenAs("tcp", on("::1", port))
+			d.docker("restart", "-t", "0", six)
+			d.seenAs("tcp", on("::1", port))
+			d.docker("stop", "-t", "0", six)
+			for _, network := range []string{"tcp4", "tcp6"} { // at once
+				for _, port := range []int{port, both} {
+					l, err := net.Listen(network, fmt.Sprintf(":%d", port))
+					if err != nil {
+						t.Errorf("after docker stop: %v", err)
+						continue
+					}
+					l.Close()
+				}
+			}
+			pc, err := net.ListenPacket("udp6", fmt.Sprintf(":%d", both))
+			if err != nil {
+				t.Fatalf("after docker stop: %v", err)
+			}
+			pc.Close()
+		})
 	}
-	pc, err := net.ListenPacket("udp6", fmt.Sprintf(":%d", both))
-	if err != nil {
-		t.Fatalf("after docker stop: %v", err)
-	}
-	pc.Close()
 }
 
 func TestCompatDocker28TakenPort(t *testing.T) {
 	d := newDocker28(t, "rootlesskit")
-	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	port := steadyPort(t)
+	l, err := net.Listen("tcp4", fmt.Sprint("0.0.0.0:", port))
 	d.must(err)
-	port := l.Addr().(*net.TCPAddr).Port
 	if out, err := d.tryDocker(d.serving([]string{"-p", fmt.Sprintf("%d:80", port)})...); err == nil || !regexp.MustCompile("already in use").MatchString(err.Error()) {
 		t.Errorf("a port that somebody on the host has: %s, %v", out, err)
 	}
@@ -126,7 +130,7 @@ func TestCompatDocker28LeavesNothing(t *testing.T) {
 	for _, end := range []string{"TERM", "KILL"} {
 		t.Run(end, func(t *testing.T) {
 			d := newDocker28(t, "rootlesskit")
-			port := freePort(t)
+			port := steadyPort(t)
 			d.serve("-p", fmt.Sprintf("%d:80", port))
 			d.seenAs("tcp", on("127.0.0.1", port))
 			if end == "TERM" {

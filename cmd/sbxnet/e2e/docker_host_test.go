@@ -56,27 +56,27 @@ var dockerFlags = []string{"--storage-driver=vfs"}
 func (d *docker) begin(cmd *exec.Cmd) {
 	d.t.Helper()
 	d.daemon = startCommand(d.t, cmd)
-	d.daemon.until("dockerd", 60*time.Second, func() bool { _, err := d.tryDocker("version"); return err == nil })
+	d.daemon.until("dockerd", patience, func() bool { _, err := d.tryDocker("version"); return err == nil })
 }
 
 // endDaemon ends the daemon, and with it all containers.
 func (d *docker) endDaemon() {
 	d.t.Helper()
 	d.daemon.cmd.Process.Signal(syscall.SIGTERM)
-	d.daemon.wait(30 * time.Second)
+	d.daemon.wait(patience)
 }
 
 // kill kills our program.
 func (d *docker) kill() {
 	d.t.Helper()
 	d.daemon.cmd.Process.Kill()
-	d.daemon.wait(10 * time.Second)
+	d.daemon.wait(patience)
 }
 
 // gone waits until no process of the test's is left.
 func (d *docker) gone() {
 	d.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); len(sceneOf(d.t).processes()) > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(sceneOf(d.t).processes()) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("still there: %v", sceneOf(d.t).processes())
 		}
@@ -100,7 +100,19 @@ func (d *docker) docker(args ...string) string {
 // serve starts a container with whoami as its server and returns its name.
 func (d *docker) serve(flags ...string) string {
 	d.t.Helper()
-	return d.docker(d.serving(flags)...)
+	id := d.docker(d.serving(flags)...)
+	d.listening(id, 1)
+	return id
+}
+
+// listening waits until the server of a container listens that was started n
+// times. Before, clients may be led to another place that it might be at, and not
+// be seen as themselves.
+func (d *docker) listening(id string, n int) {
+	d.t.Helper()
+	d.daemon.until("server in a container", patience, func() bool {
+		return strings.Count(d.docker("logs", id), "listening") >= n
+	})
 }
 
 func (d *docker) serving(flags []string) []string {

@@ -18,7 +18,7 @@ func perHost(t *testing.T, test func(t *testing.T, d *docker)) {
 
 func TestCompatDockerPublishedPorts(t *testing.T) {
 	perHost(t, func(t *testing.T, d *docker) {
-		port, host := freePort(t), hostAddr(t)
+		port, host := steadyPort(t), hostAddr(t)
 		id := d.serve("-p", fmt.Sprintf("%d:80", port), "-p", fmt.Sprintf("%d:53/udp", port))
 		for _, network := range []string{"tcp", "udp"} {
 			if seen := d.seenAs(network, on(host, port)); seen != host {
@@ -50,7 +50,7 @@ func TestCompatDockerPublishedPorts(t *testing.T) {
 
 func TestCompatDockerPortOfTheLoopbackOnly(t *testing.T) {
 	perHost(t, func(t *testing.T, d *docker) {
-		port := freePort(t)
+		port := steadyPort(t)
 		d.serve("-p", fmt.Sprintf("127.0.0.1:%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
 		if seen := whoami("tcp", on(hostAddr(t), port)); seen != "" {
@@ -81,7 +81,7 @@ func TestCompatDockerOutbound(t *testing.T) {
 
 func TestCompatDockerRestartedContainerHasItsPort(t *testing.T) {
 	perHost(t, func(t *testing.T, d *docker) {
-		port := freePort(t)
+		port := steadyPort(t)
 		id := d.docker("run", "-d", "-e", sceneOf(t).marker(), "-p", fmt.Sprintf("%d:80", port), image, "/bin/whoami", "80", "53")
 		for range 3 {
 			d.seenAs("tcp", on("127.0.0.1", port))
@@ -99,7 +99,7 @@ func TestCompatDockerRestartedContainerHasItsPort(t *testing.T) {
 
 func TestCompatDockerManyContainers(t *testing.T) {
 	d := newDocker(t, "rootlesskit")
-	port := freePort(t)
+	port := steadyPort(t)
 	for range 10 { // one port, one container after another
 		id := d.serve("-p", fmt.Sprintf("%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
@@ -108,7 +108,7 @@ func TestCompatDockerManyContainers(t *testing.T) {
 	const n = 10
 	ports, ids := make([]int, n), make([]string, n)
 	for i := range ports {
-		ports[i] = freePort(t)
+		ports[i] = steadyPort(t)
 	}
 	var starting sync.WaitGroup
 	for i := range n {
@@ -135,9 +135,9 @@ func TestCompatDockerManyContainers(t *testing.T) {
 
 func TestCompatDockerTakenPort(t *testing.T) {
 	d := newDocker(t, "rootlesskit")
-	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	port := steadyPort(t)
+	l, err := net.Listen("tcp4", fmt.Sprint("0.0.0.0:", port))
 	d.must(err)
-	port := l.Addr().(*net.TCPAddr).Port
 	if out, err := d.tryDocker(d.serving([]string{"-p", fmt.Sprintf("%d:80", port)})...); err == nil || !strings.Contains(err.Error(), "already in use") {
 		t.Errorf("a port that somebody on the host has: %s, %v", out, err)
 	}
@@ -148,7 +148,7 @@ func TestCompatDockerTakenPort(t *testing.T) {
 
 func TestCompatDockerLeavesNothing(t *testing.T) {
 	perHost(t, func(t *testing.T, d *docker) {
-		port := freePort(t)
+		port := steadyPort(t)
 		d.serve("-p", fmt.Sprintf("%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
 		d.endDaemon()
@@ -163,7 +163,7 @@ func TestCompatDockerLeavesNothing(t *testing.T) {
 // next one can use the ports.
 func TestCompatDockerIsStartedAgainAfterAKill(t *testing.T) {
 	perHost(t, func(t *testing.T, d *docker) {
-		port := freePort(t)
+		port := steadyPort(t)
 		d.serve("-p", fmt.Sprintf("%d:80", port))
 		d.seenAs("tcp", on("127.0.0.1", port))
 		args := d.daemon.cmd.Args

@@ -36,7 +36,7 @@ func delegated(t *testing.T, r *rootless) string {
 		t.Skipf("no cgroup can be made and given away: %v", err) // by an ordinary user, or with all read-only
 	}
 	t.Cleanup(func() {
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // its last process is about to be reaped
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // its last process is about to be reaped
 			_ = os.Remove(dir + "/evacuated")
 			err := os.Remove(dir)
 			if err == nil {
@@ -72,7 +72,7 @@ func TestCompatRootlesskitEvacuatesItsCgroup(t *testing.T) {
 				cmd.SysProcAttr = &syscall.SysProcAttr{}
 			}
 			cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
-			res := startCommand(t, cmd).wait(30 * time.Second)
+			res := startCommand(t, cmd).wait(patience)
 			lines := strings.Split(strings.TrimSpace(res.stdout), "\n")
 			// rootlesskit itself, the sandbox's first process and the shell, at least.
 			var n int
@@ -93,10 +93,15 @@ func TestCompatRootlesskitCannotEvacuateWhatIsNotItsOwn(t *testing.T) {
 		t.Skip("this machine has no cgroup2")
 	}
 	r := newRootless(t)
-	if unix.Access(cgroup2(), unix.W_OK) == nil && os.Getuid() == r.user.uid {
-		t.Skip("this user may divide the machine's cgroup")
+	own, err := os.ReadFile("/proc/self/cgroup")
+	r.must(err)
+	_, group, _ := strings.Cut("\n"+string(own), "\n0::")
+	group, _, _ = strings.Cut(group, "\n")
+	var st unix.Stat_t
+	if unix.Stat(filepath.Join(cgroup2(), group), &st) != nil || int(st.Uid) == r.user.uid {
+		t.Skip("this process's cgroup is its user's, as in a login session")
 	}
-	res := r.start("rootlesskit", "--cgroupns", "--pidns", "--evacuate-cgroup2=evacuated", "true").wait(30 * time.Second)
+	res := r.start("rootlesskit", "--cgroupns", "--pidns", "--evacuate-cgroup2=evacuated", "true").wait(patience)
 	if res.status != 1 || !strings.Contains(res.stderr, "[rootlesskit:parent] error: mkdir "+cgroup2()) || !strings.Contains(res.stderr, "/evacuated: permission denied") {
 		t.Errorf("status %d: %s", res.status, res.stderr)
 	}
@@ -111,7 +116,7 @@ func TestCompatRootlesskitAsksForSubordinateIDs(t *testing.T) {
 	for _, source := range []string{"dynamic", "auto"} {
 		cmd := r.command("rootlesskit", "--subid-source="+source, "cat", "/proc/self/uid_map", "/proc/self/gid_map")
 		cmd.Env = append(cmd.Env, "GETSUBIDS="+asker)
-		res := startCommand(t, cmd).wait(30 * time.Second)
+		res := startCommand(t, cmd).wait(patience)
 		f := strings.Fields(res.stdout)
 		if res.status != 0 || len(f) != 12 || f[5] != "7" || f[11] != "7" {
 			t.Errorf("%s: status %d, %q, %s", source, res.status, f, res.stderr)
@@ -119,7 +124,7 @@ func TestCompatRootlesskitAsksForSubordinateIDs(t *testing.T) {
 	}
 	cmd := r.command("rootlesskit", "--subid-source=dynamic", "echo", "started")
 	cmd.Env = append(cmd.Env, "GETSUBIDS=/nonexistent")
-	res := startCommand(t, cmd).wait(30 * time.Second)
+	res := startCommand(t, cmd).wait(patience)
 	if want := "[rootlesskit:parent] error: failed to setup UID/GID map: failed to compute uid/gid map: subid-source:dynamic: "; res.status != 1 || !strings.HasPrefix(res.stderr, want) || res.stdout != "" {
 		t.Errorf("status %d: %q, %s", res.status, res.stdout, res.stderr)
 	}

@@ -24,6 +24,51 @@ type rootless struct {
 	user              podmanUser
 }
 
+// patience is how long a test waits for what is to happen, on a machine with much
+// else to do.
+const patience = 60 * time.Second
+
+// steady are the ports that steadyPort has returned.
+var steady struct {
+	sync.Mutex
+	last int
+}
+
+// steadyPort is a port that nobody has, TCP and UDP, and another one each time. It
+// is not of those that the kernel gives to clients, of which one might take it
+// before the test does; nor is a server's socket taken for a client's there.
+func steadyPort(t *testing.T) int {
+	t.Helper()
+	steady.Lock()
+	defer steady.Unlock()
+	const first, last = 20000, 32000
+	for range last - first {
+		if steady.last++; steady.last < first || steady.last >= last {
+			steady.last = first + os.Getpid()*97%(last-first) // not where another test process is
+		}
+		if bindable(steady.last) {
+			return steady.last
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// bindable reports whether all addresses of a port are free.
+func bindable(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprint(":", port))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	pc, err := net.ListenPacket("udp", fmt.Sprint(":", port))
+	if err != nil {
+		return false
+	}
+	pc.Close()
+	return true
+}
+
 // standsInFor are the names by which our program is called here.
 var standsInFor = []string{"slirp4netns", "pasta", "pesto", "rootlesskit", "rootlesskit-docker-proxy"}
 
@@ -160,7 +205,7 @@ func (r *rootless) try(name string, args ...string) (string, error) {
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	limit := time.AfterFunc(60*time.Second, func() { cmd.Process.Kill() })
+	limit := time.AfterFunc(2*patience, func() { cmd.Process.Kill() })
 	defer limit.Stop()
 	err := cmd.Wait()
 	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
@@ -196,12 +241,14 @@ func whoami(network, address string) string {
 // its clients.
 func (r *rootless) seenAs(network, address string) (host string) {
 	r.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); host == ""; {
-		if host = whoami(network, address); host == "" && time.Now().After(deadline) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if host = whoami(network, address); host != "" {
+			return host
+		}
+		if time.Now().After(deadline) {
 			r.t.Fatalf("no answer from %s %s", network, address)
 		}
 	}
-	return host
 }
 
 // silent waits until nobody listens at a port of the host any more.

@@ -23,7 +23,7 @@ var usual = []string{"--net=slirp4netns", "--mtu=65520", "--slirp4netns-sandbox=
 func TestCompatRootlesskitRunsACommand(t *testing.T) {
 	r := newRootless(t)
 	for script, status := range map[string]int{"exit 0": 0, "exit 42": 42, "kill -TERM $$": 143} {
-		if res := r.start("rootlesskit", "sh", "-c", script).wait(20 * time.Second); res.status != status || res.stderr != "" {
+		if res := r.start("rootlesskit", "sh", "-c", script).wait(patience); res.status != status || res.stderr != "" {
 			t.Errorf("%s: status %d, %q; want %d", script, res.status, res.stderr, status)
 		}
 	}
@@ -32,7 +32,7 @@ func TestCompatRootlesskitRunsACommand(t *testing.T) {
 	if want := fmt.Sprintf("0\n0\n%s\n%d %d\napi.sock child_pid lock\n700\n", network, r.user.uid, r.user.gid); got != want {
 		t.Errorf("inside:\n%s\nwant:\n%s", got, want)
 	}
-	if res := r.start("rootlesskit", "no-such-command").wait(20 * time.Second); res.status != 127 || !strings.HasPrefix(res.stderr, "[rootlesskit:parent] error: no-such-command: command not found") {
+	if res := r.start("rootlesskit", "no-such-command").wait(patience); res.status != 127 || !strings.HasPrefix(res.stderr, "[rootlesskit:parent] error: no-such-command: command not found") {
 		t.Errorf("status %d, %q", res.status, res.stderr)
 	}
 }
@@ -41,7 +41,7 @@ func TestCompatRootlesskitHasOurNetwork(t *testing.T) {
 	for _, mode := range []string{"--port-driver=builtin", "--detach-netns", "--pidns"} {
 		t.Run(mode, func(t *testing.T) {
 			r := newRootless(t)
-			port := freePort(t)
+			port := steadyPort(t)
 			k := r.startKit("rootlesskit", append(usual, "--ipv6", mode, fmt.Sprintf("-p=0.0.0.0:%d:80/tcp", port), fmt.Sprintf("-p=0.0.0.0:%d:53/udp", port))...)
 			got := k.inside("ip -o addr show dev tap0; ip route; ip -6 route")
 			for _, want := range []string{"10.0.2.100/24", "inet6 fd00:", "::100/64", "default via 10.0.2.2 ", "default via fd00:"} {
@@ -99,7 +99,7 @@ func TestCompatRootlesskitWithoutPorts(t *testing.T) {
 func TestCompatRootlesskitRefusesABusyStateDirectory(t *testing.T) {
 	r := newRootless(t)
 	k := r.startKit("rootlesskit", usual...)
-	res := r.start("rootlesskit", "--state-dir="+k.state, "true").wait(20 * time.Second)
+	res := r.start("rootlesskit", "--state-dir="+k.state, "true").wait(patience)
 	if res.status != 1 || !strings.HasPrefix(res.stderr, "[rootlesskit:parent] error: ") || !strings.Contains(res.stderr, "another RootlessKit is running with the same state directory") {
 		t.Errorf("status %d: %s", res.status, res.stderr)
 	}
@@ -111,12 +111,12 @@ func TestCompatRootlesskitLeavesNothingWhenKilled(t *testing.T) {
 	for _, mode := range []string{"--port-driver=builtin", "--detach-netns", "--pidns"} {
 		t.Run(mode, func(t *testing.T) {
 			r := newRootless(t)
-			port := freePort(t)
+			port := steadyPort(t)
 			k := r.startKit("rootlesskit", append(usual, mode, fmt.Sprintf("-p=127.0.0.1:%d:80/tcp", port))...)
 			k.cmd.Process.Kill()
-			k.wait(10 * time.Second)
+			k.wait(patience)
 			r.silent(port)
-			for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 				_, err := os.Stat(k.state)
 				if left := sceneOf(t).processes(); err != nil && len(left) == 0 {
 					break
@@ -173,7 +173,7 @@ func TestCompatRootlesskitTakenPort(t *testing.T) {
 	r.must(err)
 	defer l.Close()
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	res := r.start("rootlesskit", append(usual, "-p=127.0.0.1:"+port+":80/tcp", "echo", "started")...).wait(20 * time.Second)
+	res := r.start("rootlesskit", append(usual, "-p=127.0.0.1:"+port+":80/tcp", "echo", "started")...).wait(patience)
 	if res.status != 1 || strings.Contains(res.stdout, "started") || !strings.Contains(res.stderr, "failed to expose port 127.0.0.1:"+port) || !strings.Contains(res.stderr, "in use") {
 		t.Errorf("status %d: %q %q", res.status, res.stdout, res.stderr)
 	}
@@ -192,7 +192,7 @@ func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
 				}
 			}
 			server.cmd.Process.Signal(syscall.SIGTERM)
-			server.wait(10 * time.Second)
+			server.wait(patience)
 			r.silent(port)
 			k.stop()
 		})
@@ -205,7 +205,7 @@ func TestCompatRootlesskitOpensPortsImplicitly(t *testing.T) {
 func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 	r := newRootless(t)
 	k := r.startKit("rootlesskit", append(usual, "--ipv6")...)
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", k.socket)
 		}}}
@@ -236,7 +236,7 @@ func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 	if info.PortDriver.DisallowLoopbackChildIP || info.NetworkDriver.ChildIP == "" || fmt.Sprint(info.PortDriver.Protos) != "[tcp tcp4 tcp6 udp udp4 udp6]" {
 		t.Errorf("info is %+v", info)
 	}
-	port := freePort(t)
+	port := steadyPort(t)
 	for _, c := range []struct{ proto, network, parent, child, client string }{
 		{"tcp4", "tcp", "0.0.0.0", "127.0.0.1", hostAddr(t)}, {"udp4", "udp", "0.0.0.0", "127.0.0.1", hostAddr(t)},
 		{"tcp6", "tcp", "::", "::1", "::1"}, {"udp6", "udp", "::", "::1", "::1"},
@@ -246,7 +246,7 @@ func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 		}
 		// The port inside is the one outside, and dockerd's proxy is there.
 		server := r.start("nsenter", append(k.entering(), "whoami", on(c.child, port), on(c.child, port))...)
-		server.waitOutput("listening", 10*time.Second)
+		server.waitOutput("listening", patience)
 		body := fmt.Sprintf(`{"proto":%q,"parentIP":%q,"parentPort":%d,"childPort":%d,"childIP":%q}`, c.proto, c.parent, port, port, c.child)
 		var added struct {
 			ID   int
@@ -262,7 +262,7 @@ func TestCompatRootlesskitAnswersDocker28(t *testing.T) {
 		ask("DELETE", fmt.Sprintf("/v1/ports/%d", added.ID), "", 200, nil)
 		ask("DELETE", fmt.Sprintf("/v1/ports/%d", added.ID), "", 400, nil)
 		server.cmd.Process.Signal(syscall.SIGTERM)
-		server.wait(10 * time.Second)
+		server.wait(patience)
 	}
 	for _, bad := range []string{"", "{", `{"proto":"tcp"}`, `{"proto":"tcp","parentPort":70000,"childPort":80}`, `{"proto":"sctp","parentPort":80,"childPort":80}`} {
 		var said struct{ Message string }

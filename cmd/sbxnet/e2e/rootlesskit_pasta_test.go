@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 )
@@ -45,17 +44,4 @@ func TestCompatRealRootlesskitOverPasta(t *testing.T) {
 			k.stop()
 		})
 	}
-}
-
-// steadyPort is a free port that the kernel gives nobody for a client: a UDP
-// socket on another is not taken for a server.
-func steadyPort(t *testing.T) int {
-	t.Helper()
-	for port := 20000 + os.Getpid()%5000; port < 32000; port++ {
-		if !taken(port) {
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }

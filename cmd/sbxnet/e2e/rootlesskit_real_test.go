@@ -31,8 +31,8 @@ func (r *rootless) startKit(program string, flags ...string) *kit {
 	}
 	flags = append([]string{"--state-dir=" + state, "--copy-up=/etc", "--copy-up=/run"}, flags...)
 	k.process = r.start(program, append(flags, server...)...)
-	k.waitOutput("listening", 30*time.Second)
-	k.until("an API", 10*time.Second, func() bool { _, err := k.ctl(k.socket, "info"); return err == nil })
+	k.waitOutput("listening", patience)
+	k.until("an API", patience, func() bool { _, err := k.ctl(k.socket, "info"); return err == nil })
 	return k
 }
 
@@ -63,7 +63,7 @@ func (k *kit) entering() []string {
 func (k *kit) stop() {
 	k.rootless.t.Helper()
 	k.cmd.Process.Signal(syscall.SIGTERM)
-	k.wait(10 * time.Second)
+	k.wait(patience)
 	if _, err := os.Stat(k.state); err == nil {
 		k.rootless.t.Errorf("the state directory is still there")
 	}
@@ -95,7 +95,7 @@ func (k *kit) reaches() {
 func (k *kit) ports() {
 	t := k.rootless.t
 	t.Helper()
-	port := freePort(t)
+	port := steadyPort(t)
 	for _, proto := range []string{"tcp", "udp"} {
 		inner := map[string]string{"tcp": "80", "udp": "53"}[proto]
 		spec := fmt.Sprintf("127.0.0.1:%d:%s/%s", port, inner, proto)
@@ -124,7 +124,7 @@ func TestCompatRealRootlesskitOverSlirp4netns(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRootless(t)
-			port := freePort(t)
+			port := steadyPort(t)
 			flags := []string{"--net=slirp4netns", "--slirp4netns-binary=" + r.ours + "/slirp4netns", "--disable-host-loopback",
 				"--port-driver=" + c.driver, fmt.Sprintf("-p=0.0.0.0:%d:80/tcp", port)}
 			if c.mode != "" {

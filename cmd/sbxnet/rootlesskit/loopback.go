@@ -28,7 +28,7 @@ const loopbackArgument = "--sbxnet-loopback"
 const loopbackLink = "rootlesskit"
 
 // loopbackTime bounds the answer to a request to the process.
-const loopbackTime = 10 * time.Second
+const loopbackTime = 20 * time.Second
 
 // A loopback is a process of ours in the sandbox, by which ports lead to its
 // loopback addresses. dockerd from version 28 on has its rules and proxies there:
