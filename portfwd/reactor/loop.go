@@ -62,6 +62,7 @@ type Loop struct {
 	ready  int
 	alarm  alarm
 	linger lingerer
+	wakes  [8]byte // what wakefd's counter is read into; the race detector has a local one allocated
 
 	mu     sync.Mutex
 	posted []func()

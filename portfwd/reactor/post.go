@@ -42,8 +42,7 @@ func (l *Loop) wake() { unix.Write(l.wakefd, one) }
 type wakeup struct{ loop *Loop }
 
 func (w wakeup) Ready(Events) {
-	var counter [8]byte
-	unix.Read(w.loop.wakefd, counter[:])
+	unix.Read(w.loop.wakefd, w.loop.wakes[:])
 	w.loop.runPosted()
 }
 
