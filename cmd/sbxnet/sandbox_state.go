@@ -12,6 +12,7 @@ import (
 	"github.com/rootless-containers/rootlesskit/v3/pkg/api"
 
 	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/cmd/sbxnet/rootlesskit"
 	"sbxnet/cmd/sbxnet/state"
 	"sbxnet/portfwd"
 	"sbxnet/userns"
@@ -111,6 +112,11 @@ func (r *running) serve() error {
 	if r.network != nil {
 		sb.Network = state.NetworkInfo(r.plan, r.settings.DNS)
 		sb.Stats = func() any { return statsOf(r.network.Stats()) }
+		if !r.settings.Engine.DetachNetNS && r.plan.V4.On() {
+			sb.Loopback = func() (state.Loopback, error) {
+				return rootlesskit.StartLoopback(r.sandbox.PID(), r.state, interfaceName, r.plan.V4.Sandbox)
+			}
+		}
 	}
 	server, err := state.Serve(sb)
 	if err != nil {
