@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"io"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -27,22 +28,37 @@ func TestGoodputFillsAPacedPath(t *testing.T) {
 	for _, kind := range []tapdev.Kind{tapdev.TAP, tapdev.Packet} {
 		for _, way := range []string{"up", "down"} {
 			t.Run(string(kind)+"/"+way, func(t *testing.T) {
-				best := 0.0
-				for try := 0; try < 3 && best < share*rate; try++ {
-					best = max(best, goodput(t, kind, way == "up", size))
+				best, possible := 0.0, rate
+				for try := 0; try < 3 && best < share*possible; try++ {
+					w := newWorld(t, kind, "delay=20ms,rate=100mbit")
+					if way == "up" {
+						possible = min(rate, w.windowRate(40*time.Millisecond))
+					}
+					best = max(best, w.goodput(way == "up", size))
 				}
-				if best < share*rate {
-					t.Errorf("%.1f Mbit/s of %.0f, want %.0f %% at least", best/1e6, rate/1e6, share*100)
+				if best < share*possible {
+					t.Errorf("%.1f Mbit/s of %.0f, want %.0f %% at least", best/1e6, possible/1e6, share*100)
 				}
 			})
 		}
 	}
 }
 
+// windowRate is how many bit/s one connection can send to us with a round trip of
+// that length. A packet link's windows are half of what its socket may hold, by
+// net.core.rmem_max: with the 208 KiB of most systems, 21 Mbit/s over 40 ms.
+func (w *world) windowRate(trip time.Duration) float64 {
+	held := tapdev.ReceiveBuffer(w.link)
+	if held == 0 {
+		return math.Inf(1)
+	}
+	return float64(held/2) * 8 / trip.Seconds()
+}
+
 // goodput is what a new connection carries, in bit/s.
-func goodput(t *testing.T, kind tapdev.Kind, up bool, size int64) float64 {
+func (w *world) goodput(up bool, size int64) float64 {
+	t := w.t.(*testing.T)
 	t.Helper()
-	w := newWorld(t, kind, "delay=20ms,rate=100mbit")
 	sandbox, host := w.connect(kernelDials, "4")
 	from, to, upSize, downSize := host, sandbox, int64(0), size
 	if up {
