@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,23 @@ func rootOf(t *testing.T, pid int) []string {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// openFiles are what a process's descriptors lead to, but for standard streams.
+func openFiles(t *testing.T, pid int) []string {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		n, _ := strconv.Atoi(e.Name())
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, n)); err == nil && n > 2 {
+			all = append(all, to)
+		}
+	}
+	return all
 }
 
 // With --enable-sandbox the process that the caller started sees what it needs and
@@ -77,6 +95,11 @@ func TestCompatSlirp4netnsSandboxHidesFiles(t *testing.T) {
 				if err := os.WriteFile(root+at, nil, 0o600); err == nil {
 					os.Remove(root + at)
 					t.Errorf("%s can be written", at)
+				}
+			}
+			for _, fd := range openFiles(t, pid) {
+				if st, err := os.Stat(fd); err == nil && st.Mode().IsRegular() {
+					t.Errorf("%s is open", fd)
 				}
 			}
 			if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(b) != "slirp4netns\n" {

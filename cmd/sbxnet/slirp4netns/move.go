@@ -35,6 +35,8 @@ type move struct {
 	// Mounts is the mount namespace that is to be left.
 	Mounts   string
 	UID, GID int
+	// Program is the descriptor that was executed.
+	Program int
 	// Attachment and Files are those of userns.HandOver; without one: a TAP of the
 	// caller's.
 	Attachment json.RawMessage
@@ -84,13 +86,14 @@ func (o *options) moveOut(a *userns.Attachment, log *slog.Logger) (*userns.Attac
 			open = append(open, fd)
 		}
 	}
-	u.thenExecute(rawFD(self))
+	m.Program = rawFD(self)
+	u.thenExecute(m.Program)
 	state, err := json.Marshal(m)
 	if err == nil {
 		open = append(open, m.Files...)
-		setCloseOnExec(false, append(open, rawFD(self))...)
+		setCloseOnExec(false, append(open, m.Program)...)
 		err = u.execute(os.Args, append(os.Environ(), movedEnv+"="+string(state)))
-		setCloseOnExec(true, append(open, rawFD(self))...)
+		setCloseOnExec(true, append(open, m.Program)...)
 	}
 	if a == nil {
 		return nil, err
@@ -164,6 +167,7 @@ func moved() *move {
 		return nil
 	}
 	setCloseOnExec(true, m.Files...)
+	unix.Close(m.Program)
 	// What ps shows was the number of a descriptor.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	return m
