@@ -97,19 +97,22 @@ func (s *session) choose() (err error) {
 }
 
 // The pasta of a container that has been stopped a moment ago may not have seen
-// it yet: a port that is taken is tried for this long.
+// it yet, on a busy machine: a port that is taken is tried for this long, more and
+// more seldom, for saying who has it means looking at every process.
 const (
-	bindPatience = 500 * time.Millisecond
-	bindRetry    = 20 * time.Millisecond
+	bindPatience             = 2 * time.Second
+	bindRetry, bindRetrySlow = 20 * time.Millisecond, 160 * time.Millisecond
 )
 
 func (s *session) bind() (err error) {
 	s.wildcards = wildcardsFor(s.options)
-	for deadline := time.Now().Add(bindPatience); ; time.Sleep(bindRetry) {
+	deadline := time.Now().Add(bindPatience)
+	for retry := bindRetry; ; retry = min(2*retry, bindRetrySlow) {
 		s.bound, err = bindRules(s.options, s.wildcards)
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
 			break
 		}
+		time.Sleep(retry)
 	}
 	s.onClose(func() error { spec.CloseAll(s.bound); return nil })
 	return err
