@@ -29,8 +29,9 @@
 // # Control socket
 //
 // A SOCK_SEQPACKET pair carries one JSON message a datagram. Down: mapped,
-// exec, signal, end; to who attaches listen and remove. Up: note, ready (with descriptors), started, exited, failed,
-// found. End of file is a message as well: init takes it for the death of sbxnet,
+// exec, signal, end, remove; to who attaches listen, to init serve instead, which
+// brings a socket for that alone, lest its answers come between others. Up: note,
+// ready (with descriptors), started, exited, failed, found. End of file is a message as well: init takes it for the death of sbxnet,
 // however that came about, ends the sandbox, and removes what sbxnet would have
 // (Config.Remove); sbxnet takes it for the death of init. So does the process that
 // attaches.
