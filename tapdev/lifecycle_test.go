@@ -78,30 +78,6 @@ func TestDeletedInterfaceIsAnErrorToWrite(t *testing.T) {
 	})
 }
 
-// Who only waits for frames finds out as well, also behind frames not yet read.
-func TestDeletedInterfaceIsAnErrorToRead(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	bothKinds(t, func(t *testing.T, kind Kind) {
-		for range 5 {
-			w := newWorld(t, testOptions(kind))
-			dev, err := netlink.LinkByName(w.info.Name)
-			check(t, err)
-			check(t, netlink.LinkDel(dev))
-			q := w.link.Queues()[0]
-			in := make([]Received, 64)
-			for start := time.Now(); err == nil; time.Sleep(time.Millisecond) {
-				_, err = q.Read(in)
-				if time.Since(start) > 5*time.Second {
-					t.Fatal("no error")
-				}
-			}
-			check(t, w.link.Close())
-		}
-	})
-}
-
 func TestLargestSuperSegments(t *testing.T) {
 	if !inNamespace(t) {
 		return

@@ -1,7 +1,6 @@
 package tapdev
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"unsafe"
@@ -129,7 +128,7 @@ func (q *queue) Read(in []Received) (int, error) {
 	add(&q.rxFrames, uint64(n))
 	add(&q.rxBytes, uint64(bytes))
 	add(&q.rxMalformed, uint64(malformed))
-	if n > 0 && !errors.Is(err, errDeleted) {
+	if n > 0 {
 		return n, nil // an error comes again with the next Read
 	}
 	return 0, err
@@ -165,30 +164,14 @@ func (q *queue) readFailed(errno unix.Errno, malformed *int) (again bool, err er
 		*malformed++
 		return true, nil
 	case unix.ENETDOWN, unix.EFAULT, unix.ENOBUFS:
-		if q.dev.info.Kind == Packet && deleted(q.fd) {
-			return false, fmt.Errorf("read link %s: %w", q.dev.info.Name, errDeleted)
-		}
 		// The sandbox took its interface down: a packet socket says ENETDOWN
 		// once, a TAP that was shut down EFAULT (tun_ring_recv). It may come up
-		// again.
+		// again. Nor does it matter if it was deleted: a packet link's goes with
+		// the sandbox's namespace while we still have what that sent, and an end
+		// of the link would lose it.
 		return false, nil
 	}
 	return false, fmt.Errorf("read link %s: %w", q.dev.info.Name, errno)
-}
-
-// errDeleted is of a packet link without an interface. The kernel reports its end
-// once, as that of one that is only down.
-var errDeleted = errors.New("its interface was deleted")
-
-// deleted reports whether the interface that a packet socket is bound to is no
-// more. It may be about to go: the kernel first takes it down, which the socket
-// is told of, then away, under one hold of the lock that the first call waits
-// for (packet_notifier, packet_mc_drop).
-func deleted(fd int) bool {
-	_ = unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_DROP_MEMBERSHIP, &unix.PacketMreq{})
-	name, err := unix.Getsockname(fd)
-	bound, ok := name.(*unix.SockaddrLinklayer)
-	return err == nil && ok && bound.Ifindex <= 0
 }
 
 // read is read(2) on a non-blocking descriptor. It bypasses the scheduler: the
