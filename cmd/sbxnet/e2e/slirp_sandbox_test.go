@@ -180,3 +180,30 @@ func TestCompatSlirp4netnsSandboxIsOutOfTheGuestsReach(t *testing.T) {
 		t.Errorf("the user namespaces are %s and %s, %v", own, theirs, err)
 	}
 }
+
+// Callers ask for it as a matter of course: where the host lets nobody make a mount
+// namespace, all else is as ever.
+func TestCompatSlirp4netnsSandboxWithoutMountNamespaces(t *testing.T) {
+	if !inAWorld(t) {
+		return
+	}
+	// It holds for the world's user namespace alone.
+	if err := os.WriteFile("/proc/sys/user/max_mnt_namespaces", []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	g := newGuest(t)
+	api := filepath.Join(scratch(t), "api.sock")
+	s := startSlirp(t, "-c", "-r", "3", "-e", "4", "--enable-sandbox", "--enable-seccomp", "-a", api, g.pid(), "tap0")
+	s.waitReady()
+	if names := rootOf(t, s.cmd.Process.Pid); !slices.Contains(names, "proc") {
+		t.Fatalf("it has a root directory of its own, with %q", names)
+	}
+	assertCarries(t, g, s, api)
+	s.exit.Close()
+	if r := s.wait(10 * time.Second); r.status != 0 || r.stderr != "" {
+		t.Errorf("after a hang-up: %+v", r)
+	}
+	if _, err := os.Lstat(api); err == nil {
+		t.Error("the API socket is still there")
+	}
+}
