@@ -60,6 +60,8 @@ type initProcess struct {
 	command  process          // pid is 0 before Exec
 	early    []syscall.Signal // forwarded before the command could get them
 	filter   *groupFilter
+	own      chan os.Signal // the marker
+	asked    bool           // for it
 	etc      *etcFiles
 	removals removals
 }
@@ -71,13 +73,14 @@ func newInitProcess(argv []string) *initProcess {
 		signals:  make(chan os.Signal, 16),
 		exited:   make(chan int, 1),
 		filter:   newGroupFilter(),
+		own:      make(chan os.Signal, 1),
 		removals: removals{ownMounts: true},
 	}
 }
 
 func runInit(argv []string) int {
 	p := newInitProcess(argv)
-	catchForwarded(p.signals)
+	p.catch()
 	if err := p.connect(); err != nil {
 		return StatusFailed // nobody to tell
 	}
@@ -189,7 +192,7 @@ func (p *initProcess) openNetwork() (*tapdev.Info, []*os.File, error) {
 func (p *initProcess) run() int {
 	due := time.NewTimer(time.Hour)
 	for {
-		if at, ok := p.filter.next(); ok {
+		if at, ok := p.filter.next(); ok && !p.asked {
 			due.Reset(time.Until(at))
 		}
 		select {
@@ -204,13 +207,15 @@ func (p *initProcess) run() int {
 				return StatusFailed
 			}
 		case s := <-p.signals:
-			if n, ok := s.(syscall.Signal); ok && p.command.pid != 0 {
-				p.filter.received(n, time.Now())
+			p.received(s)
+		case <-due.C:
+			p.asked = askForOwn()
+			if !p.asked {
+				p.deliverDue()
 			}
-		case now := <-due.C:
-			for _, s := range p.filter.due(now) {
-				p.command.signal(s)
-			}
+		case <-p.own:
+			p.asked = false
+			p.deliverDue()
 		case status := <-p.exited:
 			p.command.pid = 0
 			p.end()
@@ -219,6 +224,23 @@ func (p *initProcess) run() int {
 			}
 			return status
 		}
+	}
+}
+
+// received notes a signal of our own while there is a command.
+func (p *initProcess) received(s os.Signal) {
+	if n, ok := s.(syscall.Signal); ok && n != groupMarker && p.command.pid != 0 {
+		p.filter.received(n, time.Now())
+	}
+}
+
+// deliverDue passes on what was sent to sbxnet alone.
+func (p *initProcess) deliverDue() {
+	for len(p.signals) > 0 {
+		p.received(<-p.signals)
+	}
+	for _, s := range p.filter.due(time.Now()) {
+		p.command.signal(s)
 	}
 }
 

@@ -341,7 +341,7 @@ func (r *running) endWith(sb *Sandbox) (stop func()) {
 // runJoin is the process in the namespaces that starts the command.
 func runJoin(argv []string) int {
 	p := newInitProcess(argv)
-	catchForwarded(p.signals)
+	p.catch()
 	var s joinSetup
 	var err error
 	if p.conn, err = connectDown(&s); err != nil {

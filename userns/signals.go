@@ -60,12 +60,33 @@ func (sb *Sandbox) ForwardSignals() (stop func()) {
 	}
 }
 
+// catch starts delivery of signals to p.
+func (p *initProcess) catch() {
+	catchForwarded(p.signals)
+	if !signal.Ignored(groupMarker) {
+		signal.Notify(p.own, groupMarker)
+	}
+}
+
+// groupMarker is a signal that init sends to itself when it is about to deliver a
+// forwarded one. The kernel and the Go runtime hand over signals that wait in the
+// order of their numbers, and this is the highest: once it has come, so has a copy
+// of the forwarded one, however busy the machine is. (Of this signal alone
+// the command may get two, if a group is sent it.)
+const groupMarker = syscall.Signal(64)
+
+// askForOwn sends the marker.
+func askForOwn() (asked bool) {
+	return !signal.Ignored(groupMarker) && syscall.Kill(os.Getpid(), groupMarker) == nil
+}
+
 const (
 	// groupBefore is how old a signal that init received itself may be for a
-	// forwarded one to count as a copy of it: sbxnet may be slow to forward.
-	groupBefore = 200 * time.Millisecond
+	// forwarded one to count as a copy of it: sbxnet may be slow to forward, on a
+	// busy machine. Long, since hardly anybody signals init alone.
+	groupBefore = 2 * time.Second
 	// groupAfter is how long a forwarded signal waits for init's own, which
-	// was sent at the same moment and lacks only a time slice.
+	// was sent at the same moment, before the marker is sent after it.
 	groupAfter = 25 * time.Millisecond
 )
 

@@ -60,8 +60,8 @@ func TestSignalOfTheGroupIsNotForwardedAgain(t *testing.T) {
 	t.Run("own too long ago", func(t *testing.T) {
 		f := newGroupFilter()
 		f.received(sig, at(0))
-		f.forward(sig, at(1000))
-		if got := f.due(at(2000)); len(got) != 1 {
+		f.forward(sig, at(3000))
+		if got := f.due(at(4000)); len(got) != 1 {
 			t.Errorf("delivered %v, want one", got)
 		}
 	})
