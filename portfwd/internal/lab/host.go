@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -29,6 +30,9 @@ var haveHost bool
 // allows no such namespace the tests run all the same and NeedHost says so; in
 // CI that is a failure.
 func Main(m *testing.M, prepare func() error) {
+	if slices.Contains(os.Args, "-test.fuzzworker") {
+		os.Exit(m.Run()) // in the namespace of who started it, and by descriptors of his
+	}
 	if os.Getenv(inHost) != "" {
 		err := becomeHost()
 		if err == nil && prepare != nil {
