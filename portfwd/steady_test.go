@@ -56,10 +56,11 @@ func TestPacketWayDoesNotAllocate(t *testing.T) {
 	} {
 		f(200) // until pools and windows have their size
 		// Timers, the collector and the test's own end allocate now and then, and
-		// an inbox when more frames wait in it than ever before.
+		// an inbox when more frames wait in it than ever before. An allocation for
+		// each packet shows every time: the least of several counts.
 		got := allocations(func() { f(n) })
 		for try := 1; try < 4 && got > n/20; try++ {
-			got = allocations(func() { f(n) })
+			got = min(got, allocations(func() { f(n) }))
 		}
 		if got > n/20 {
 			t.Errorf("%s: %d allocations in %d exchanges", name, got, n)
