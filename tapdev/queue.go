@@ -21,6 +21,19 @@ const ringSize = 31
 // the core's cache still when it is worked on.
 const maxRead = 256 << 10
 
+// bulkRead is after how many bytes of one Read the ring is worth a huge page.
+const bulkRead = 128 << 10
+
+// growth is where a ring is on its way from small pages to a huge one, which most
+// sandboxes never need.
+type growth uint8
+
+const (
+	smallPages growth = iota
+	hugeIsDue         // with the next Read, when nobody looks at the last one's frames any more
+	hugePages
+)
+
 // maxRejects is how many frames in a row one Read leaves out before it returns:
 // a sandbox that sends nothing but garbage does not get to hold its shard.
 const maxRejects = 4 * ringSize
@@ -34,7 +47,9 @@ type queue struct {
 	// maxSuper is the longest super-segment that the kernel takes, in bytes.
 	maxSuper int
 
-	ring [ringSize][]byte
+	ring   [ringSize][]byte
+	memory []byte // that ring consists of
+	huge   growth
 
 	write     func(fd int, iov []unix.Iovec) unix.Errno // writev, but in tests
 	iov       []unix.Iovec                              // reused for every writev
@@ -74,9 +89,9 @@ func newQueue(d *device, fd int) *queue {
 	// room for a VLAN tag, which must not make a frame look truncated.
 	size += q.vnet + 4 + 1
 	size = (size + 63) &^ 63
-	memory := hugepage.Make(ringSize * size)
+	q.memory = hugepage.Make(ringSize * size)
 	for i := range q.ring {
-		q.ring[i] = memory[i*size : (i+1)*size : (i+1)*size]
+		q.ring[i] = q.memory[i*size : (i+1)*size : (i+1)*size]
 	}
 	if d.info.QDisc == "fifo" {
 		q.kept.limitFrames, q.kept.limitBytes = fifoFrames, fifoBytes
@@ -105,6 +120,10 @@ func (q *queue) close() error {
 
 // Read implements [Queue].
 func (q *queue) Read(in []Received) (int, error) {
+	if q.huge == hugeIsDue {
+		q.huge = hugePages
+		hugepage.Enlarge(q.memory)
+	}
 	n, bytes, malformed := 0, 0, 0
 	var err error
 	for n < min(len(in), ringSize) && bytes < maxRead && malformed < maxRejects {
@@ -124,6 +143,9 @@ func (q *queue) Read(in []Received) (int, error) {
 		}
 		bytes += len(in[n].Data)
 		n++
+	}
+	if q.huge == smallPages && bytes >= bulkRead {
+		q.huge = hugeIsDue
 	}
 	add(&q.rxFrames, uint64(n))
 	add(&q.rxBytes, uint64(bytes))

@@ -35,14 +35,21 @@ func Unmap(b []byte) {
 }
 
 // Make returns n bytes of zeroed memory of the Go heap that begins at a multiple
-// of Size: for what has no owner who would know when to unmap it.
+// of Size: for what has no owner who would know when to unmap it. Its pages are
+// small, and come one by one as they are used, until Enlarge.
 func Make(n int) []byte {
 	n = (n + Size - 1) &^ (Size - 1)
 	wide := make([]byte, n+Size)
 	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(wide))) & (Size - 1)
-	b := wide[skip:][:n:n]
-	_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
-	return b
+	return wide[skip:][:n:n]
+}
+
+// Enlarge gives what Make returned huge pages in place of the small ones. What
+// was in it is lost.
+func Enlarge(b []byte) {
+	if unix.Madvise(b, unix.MADV_HUGEPAGE) == nil {
+		_ = unix.Madvise(b, unix.MADV_DONTNEED)
+	}
 }
 
 // mapping is mmap(2) of private anonymous memory. unix.Mmap would keep a record

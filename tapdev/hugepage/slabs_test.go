@@ -39,6 +39,20 @@ func TestMakeIsAlignedAndZeroed(t *testing.T) {
 	}
 }
 
+func TestEnlargedMemoryIsUsable(t *testing.T) {
+	b := Make(Size)
+	b[0], b[Size-1] = 1, 1
+	Enlarge(b)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	for i := range b {
+		if b[i] != byte(i) {
+			t.Fatalf("byte %d is %d", i, b[i])
+		}
+	}
+}
+
 // Chunks are never handed out twice, keep what is written to them, and slabs go
 // back to the kernel.
 func TestChunksAreDistinctAndSlabsGoBack(t *testing.T) {
