@@ -234,10 +234,18 @@ func eventuallySays(t *testing.T, network, addr, want string) {
 	}
 }
 
-// greeter serves on the host's side: each connection gets a line.
+// greeter serves on a free port of the host's side: each connection gets a line.
 func greeter(t *testing.T, addr, line string) (port string) {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(addr, "0"))
+	l := greetAt(t, net.JoinHostPort(addr, "0"), line)
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// greetAt is greeter at a port of the caller's choice.
+func greetAt(t *testing.T, addr, line string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,6 +260,5 @@ func greeter(t *testing.T, addr, line string) (port string) {
 			c.Close()
 		}
 	}()
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return port
+	return l
 }

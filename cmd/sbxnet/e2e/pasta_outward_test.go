@@ -52,24 +52,7 @@ func TestCompatPastaAutoLeadsOut(t *testing.T) {
 	}
 	need(t, "nsenter", "nc")
 	routeToWorld(t)
-	serve := func(addr, line string) net.Listener {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprintln(c, line)
-				c.Close()
-			}
-		}()
-		return l
-	}
+	serve := func(addr, line string) net.Listener { return greetAt(t, addr, line) }
 	early := serve("127.0.0.1:8320", "early")
 	serve("[::1]:8321", "six")
 	serve(hostAddr4+":8322", "not on loopback")
