@@ -59,6 +59,9 @@ func openRemovals(paths []string, note func(string, ...any)) []removal {
 	var list []removal
 	for _, p := range paths {
 		r, err := openRemoval(filepath.Clean(p))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // sbxnet was faster, and has removed it
+		}
 		if err != nil {
 			note("%s will be left if sbxnet is killed: %v", p, err)
 			continue

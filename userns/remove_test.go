@@ -198,12 +198,32 @@ func TestOnlyWhatIsOursIsRemoved(t *testing.T) {
 	must(t, os.Symlink(t.TempDir(), link))
 	var list removals
 	list.open([]string{theirs, "/none/there", link}, []string{theirs}, note)
-	if len(list.whole) != 1 || list.whole[0].isDir || len(list.ifEmpty) != 0 || len(notes) != 3 {
+	if len(list.whole) != 1 || list.whole[0].isDir || len(list.ifEmpty) != 0 || len(notes) != 2 {
 		t.Errorf("%+v, %q", list, notes)
 	}
 	start := time.Now()
 	list.remove()
 	if exists(link) || time.Since(start) > time.Second {
 		t.Error("the link is there, or it took long")
+	}
+}
+
+// Who asks for a removal may have removed the thing itself by the time that it is
+// looked for: that is nothing to warn of.
+func TestRemovalOfWhatHasGoneIsNothingToSay(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there")
+	must(t, os.WriteFile(there, nil, 0o600))
+	file := filepath.Join(there, "below a file")
+	var notes []string
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	var r removals
+	r.open([]string{filepath.Join(dir, "gone"), there, filepath.Join(dir, "gone", "with its directory")}, nil, note)
+	if len(r.whole) != 1 || r.whole[0].path != there || len(notes) != 0 {
+		t.Errorf("%d to remove, and said %q; want %s, and nothing said", len(r.whole), notes, there)
+	}
+	r.open([]string{file}, nil, note)
+	if len(notes) != 1 {
+		t.Errorf("said %q of what cannot be opened, want a line", notes)
 	}
 }
