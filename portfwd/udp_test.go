@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -136,6 +137,9 @@ func TestTrainOfDatagramsArrivesWhole(t *testing.T) {
 		train[i] = byte(i >> 3)
 	}
 	if _, err := c.Write(train); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
 		t.Skipf("the sandbox's kernel sends no trains: %v", err)
 	}
 	var got []byte

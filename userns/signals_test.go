@@ -175,7 +175,7 @@ func openTerminal(t *testing.T, env ...string) *terminal {
 	t.Helper()
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
+		skip(t, "no pseudo-terminals here: %v", err)
 	}
 	term := &terminal{File: os.NewFile(uintptr(fd), "terminal")}
 	t.Cleanup(func() { term.Close() })
