@@ -21,7 +21,7 @@ type Forwarder struct {
 	epoch     time.Time
 	debug     bool
 	shards    []*shard
-	claims    claims
+	directory directory
 	conflicts conflicts
 	dhcp      *dhcp.Server // nil: nobody is served
 	// pingForbidden tells of it, by whichever shard finds out first.

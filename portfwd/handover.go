@@ -1,7 +1,6 @@
 package portfwd
 
 import (
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,13 +11,9 @@ import (
 	"sbxnet/netstack/timer"
 )
 
-// With more than one queue, every flow has one shard: the one that its
-// symmetric hash names, or that has claimed it. What is not of a flow, such as
-// ARP and neighbour discovery, is shard 0's.
-//
-// Writing a frame to a queue makes a TAP deliver the flow's answers there
-// (tun_flow_update in drivers/net/tun.c), so after the first frames a flow
-// arrives where it belongs. The others are copied to their shard.
+// Frames of a flow that arrive on another shard than its own (see directory)
+// are copied and handed to that. What is not of a flow, such as ARP and
+// neighbour discovery, is shard 0's.
 
 // inbox holds frames that arrived on other shards, within limits.
 type inbox struct {
@@ -103,89 +98,29 @@ func (s *shard) readInbox(now timer.Instant) {
 }
 
 // ownerOfFrame is the index of the shard that a frame from the link belongs to.
-func (f *Forwarder) ownerOfFrame(data []byte) int {
+func (s *shard) ownerOfFrame(data []byte) int {
 	flow, ok := header.ParseFlow(data)
 	if !ok || flow.Destination.Addr().IsMulticast() {
 		return 0
 	}
+	if flow.Fragment {
+		// All of a datagram's meet on one shard, whatever the others are.
+		return int(flow.Hash() % uint32(len(s.shards)))
+	}
 	icmp := flow.Protocol == header.ProtocolICMP || flow.Protocol == header.ProtocolICMPv6
-	if icmp && !flow.Fragment && flow.Source.Port() == 0 && flow.Destination.Port() == 0 {
+	if icmp && flow.Source.Port() == 0 && flow.Destination.Port() == 0 {
 		return 0
 	}
 	k := flowKey{flow.Protocol, udpKey{flow.Source, flow.Destination}}
 	if flow.Quoted { // a packet of ours
 		k.udpKey = udpKey{flow.Destination, flow.Source}
 	}
-	return f.owner(k)
-}
-
-// flowKey names a flow of any protocol by its ends on the link.
-type flowKey struct {
-	protocol uint8
-	udpKey
-}
-
-// owner is the index of a flow's shard.
-func (f *Forwarder) owner(k flowKey) int {
-	if i, ok := f.claims.find(k); ok {
-		return i
-	}
-	return int(header.FlowHash(k.sandbox, k.peer, k.protocol) % uint32(len(f.shards)))
-}
-
-// claims are the flows that belong to another shard than their hash says: those
-// from a published socket, which stay where it is read.
-type claims struct {
-	some  atomic.Bool // there have been any
-	mu    sync.RWMutex
-	flows map[flowKey]int
-}
-
-func (c *claims) find(k flowKey) (shard int, ok bool) {
-	if !c.some.Load() {
-		return 0, false
-	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	shard, ok = c.flows[k]
-	return shard, ok
-}
-
-// claim makes a flow the shard's, unless another shard has claimed it. With one
-// shard there is nothing to do.
-func (s *shard) claim(k flowKey) bool {
-	if len(s.shards) == 1 {
-		return true
-	}
-	c := &s.claims
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if other, taken := c.flows[k]; taken {
-		return other == s.index
-	}
-	if c.flows == nil {
-		c.flows = make(map[flowKey]int)
-	}
-	c.flows[k] = s.index
-	c.some.Store(true)
-	return true
-}
-
-// disclaim gives a claimed flow up.
-func (s *shard) disclaim(k flowKey) {
-	if len(s.shards) == 1 {
-		return
-	}
-	c := &s.claims
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.flows[k] == s.index {
-		delete(c.flows, k)
-	}
+	return s.owner(k)
 }
 
 // handOverDatagram passes on a datagram that is another shard's, and reports
-// whether it was. It arrived in fragments, which have no ports to tell by.
+// whether it was. It arrived in fragments, which have no ports to tell by, or
+// the other shard has just opened its flow.
 func (s *shard) handOverDatagram(d *netstack.Datagram) bool {
 	if len(s.shards) == 1 {
 		return false
@@ -209,9 +144,4 @@ func (s *shard) handOverDatagram(d *netstack.Datagram) bool {
 		to.udp.flush()
 	})
 	return true
-}
-
-// tcpKey is the flow of a connection of the stack's.
-func tcpKey(local, remote netip.AddrPort) flowKey {
-	return flowKey{header.ProtocolTCP, udpKey{sandbox: remote, peer: local}}
 }

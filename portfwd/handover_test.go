@@ -2,7 +2,6 @@ package portfwd
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -141,28 +140,89 @@ func TestInboxIsBounded(t *testing.T) {
 	}
 }
 
-func TestOwnerIsTheSameBothWaysAndSpreads(t *testing.T) {
-	f := &Forwarder{shards: make([]*shard, 4)}
-	var counts [4]int
-	for i := range 1000 {
-		k := flowKey{header.ProtocolTCP, udpKey{netip.MustParseAddrPort(fmt.Sprint(sandbox4, ":", 20000+i)), netip.MustParseAddrPort("198.51.100.1:443")}}
-		counts[f.owner(k)]++
-		if f.owner(k) != f.owner(flowKey{k.protocol, udpKey{k.peer, k.sandbox}}) {
-			t.Fatalf("%v: another owner the other way", k)
-		}
+func TestFlowIsTheShardsThatOpenedIt(t *testing.T) {
+	f := &Forwarder{}
+	for i := range 3 {
+		f.shards = append(f.shards, &shard{Forwarder: f, index: i})
 	}
-	for i, n := range counts {
-		if n < 150 {
-			t.Errorf("shard %d owns %d flows of 1000", i, n)
-		}
-	}
-	s := &shard{Forwarder: f, index: 3}
+	a, b, c := f.shards[0], f.shards[1], f.shards[2]
 	k := flowKey{header.ProtocolUDP, udpKey{netip.MustParseAddrPort("10.0.2.100:53"), netip.MustParseAddrPort("198.51.100.1:1000")}}
-	if !s.claim(k) || f.owner(k) != 3 || (&shard{Forwarder: f, index: 1}).claim(k) {
+	for _, s := range f.shards {
+		if got := s.owner(k); got != s.index {
+			t.Errorf("a flow that nobody has opened is shard %d's on shard %d", got, s.index)
+		}
+	}
+	if !b.claim(k) || !b.claim(k) || a.claim(k) {
 		t.Error("a claimed flow is not its shard's alone")
 	}
-	hash := int(header.FlowHash(k.sandbox, k.peer, k.protocol) % 4)
-	if s.disclaim(k); f.owner(k) != hash {
-		t.Error("a flow given up is not its hash's")
+	for range 2 { // the second time by memory
+		for _, s := range f.shards {
+			if got := s.owner(k); got != b.index {
+				t.Errorf("shard %d takes it for shard %d's", s.index, got)
+			}
+		}
+	}
+	if a.disclaim(k); a.owner(k) != b.index {
+		t.Error("a shard gave up what is not its own")
+	}
+	if b.disclaim(k); b.owner(k) != b.index || !c.claim(k) || b.owner(k) != c.index {
+		t.Error("a flow given up is not free")
+	}
+	if c.disclaim(k); len(f.directory.flows) != 0 || len(c.owned) != 0 {
+		t.Errorf("%d entries are left, %d on the shard", len(f.directory.flows), len(c.owned))
+	}
+}
+
+func TestFragmentsMeetOnOneShard(t *testing.T) {
+	f := &Forwarder{}
+	for i := range 3 {
+		f.shards = append(f.shards, &shard{Forwarder: f, index: i})
+	}
+	frame := make([]byte, 14+20+8)
+	frame[12], frame[13] = 0x08, 0x00
+	ip := frame[14:]
+	copy(ip, []byte{0x45, 0, 0, 28, 1, 2, 0x20, 0, 64, header.ProtocolUDP, 0, 0, 10, 0, 2, 100, 198, 51, 100, 1})
+	first := f.shards[0].ownerOfFrame(frame)
+	for _, s := range f.shards {
+		for offset := range byte(4) {
+			ip[7] = offset
+			if got := s.ownerOfFrame(frame); got != first {
+				t.Errorf("fragment %d goes from shard %d to %d, the first to %d", offset, s.index, got, first)
+			}
+		}
+	}
+}
+
+func TestOneWayDatagramsStayWhereTheyArrive(t *testing.T) {
+	w := newWorld(t, queues(2))
+	server := hostListenPacket(t, outside4)
+	got := make(chan int)
+	go func() {
+		n, buf := 0, make([]byte, 2000)
+		for {
+			if _, _, err := server.ReadFrom(buf); err != nil {
+				got <- n
+				return
+			}
+			n++
+		}
+	}()
+	const flows, each = 16, 50
+	for range flows {
+		c := w.mustDial("udp", server.LocalAddr().String())
+		for range each {
+			c.Write(make([]byte, 100))
+			time.Sleep(10 * time.Microsecond)
+		}
+	}
+	for start := time.Now(); w.fwd.Stats().UDP.DatagramsToHost < flows*each && time.Since(start) < 5*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	server.Close()
+	if n := <-got; n < flows*each/2 {
+		t.Fatalf("%d datagrams of %d arrived", n, flows*each)
+	}
+	if st := w.fwd.Stats(); st.HandedOver > flows*each/10 || st.UDP.Open != flows {
+		t.Errorf("%d frames handed over, %d flows, want few and %d", st.HandedOver, st.UDP.Open, flows)
 	}
 }

@@ -28,6 +28,9 @@ func (r *relay) watch() {
 
 // forget takes the relay out of the shard's books.
 func (r *relay) forget() {
+	if r.conn != nil {
+		r.disclaim(tcpKey(r.conn.LocalAddr(), r.conn.RemoteAddr()))
+	}
 	r.timers.Disarm(&r.idle)
 	delete(r.relays, r)
 }

@@ -128,9 +128,7 @@ func TestDatagramsHandedOverAreBounded(t *testing.T) {
 	w := newWorld(t, queues(2), withConfig(func(c *Config) { c.Limits.HandoverDatagrams = 3 }))
 	a, b := w.fwd.shards[0], w.fwd.shards[1]
 	d := netstack.Datagram{Src: netip.MustParseAddrPort(sandbox4 + ":1"), Dst: netip.MustParseAddrPort(noRoute4 + ":9"), TTL: 64}
-	for a.owner(flowKey{header.ProtocolUDP, udpKey{d.Src, d.Dst}}) != b.index {
-		d.Src = netip.AddrPortFrom(d.Src.Addr(), d.Src.Port()+1)
-	}
+	b.call(func() { b.claim(flowKey{header.ProtocolUDP, udpKey{d.Src, d.Dst}}) })
 	busy, ready := make(chan struct{}), make(chan struct{})
 	b.loop.Post(func() { close(ready); <-busy })
 	<-ready

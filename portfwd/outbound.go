@@ -67,14 +67,23 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		s.refused(c, tcp.Reset, "too many connections")
 		return
 	}
+	k := tcpKey(c.LocalAddr(), c.RemoteAddr())
+	if !s.claim(k) {
+		// Another shard is not done with a connection between the same ends. The
+		// sandbox's next SYN is handed over to it.
+		s.refused(c, tcp.Silent, "being closed on another shard")
+		return
+	}
 	ttl := synTTL(s.stack.InputTTL())
 	fd, errno := hostsock.Connect(to, s.policy.from(c.LocalAddr().Addr(), to.Addr()), ttl)
 	if errno != 0 && errno != unix.EINPROGRESS {
+		s.disclaim(k)
 		s.connectFailed(c, errno)
 		return
 	}
 	r, err := s.newRelay(fd)
 	if err != nil {
+		s.disclaim(k)
 		s.refused(c, tcp.Reset, err.Error())
 		return
 	}

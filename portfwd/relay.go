@@ -264,9 +264,7 @@ func (r *relay) hostFailed(errno unix.Errno) {
 // Closed implements tcp.Handler.
 func (r *relay) Closed(c *tcp.Conn, err error) {
 	r.connecting = false
-	if r.published {
-		r.disclaim(tcpKey(c.LocalAddr(), c.RemoteAddr()))
-	}
+	r.disclaim(tcpKey(c.LocalAddr(), c.RemoteAddr()))
 	if r.dial != nil && r.fd >= 0 && r.dial.failed(r, err) {
 		return // on its way to the next target
 	}

@@ -37,6 +37,8 @@ type shard struct {
 	batch  frame.Batch
 	in     [framesPerTurn]tapdev.Received
 
+	owned        map[flowKey]struct{} // the shard's flows, where there are other shards
+	lastOwned    flowKey              // one of them
 	inbox        inbox
 	linkToken    reactor.Token
 	linkReadable bool

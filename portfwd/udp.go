@@ -107,6 +107,11 @@ func (t *udpTable) find(d *netstack.Datagram) *udpFlow {
 		t.unreachable(k, len(d.Payload), connectRefusal(errno), netip.Addr{})
 		return nil
 	}
+	if !t.claim(flowKey{header.ProtocolUDP, k}) { // just now
+		hostsock.Close(fd)
+		t.handOverDatagram(d)
+		return nil
+	}
 	return t.open(k, fd)
 }
 
@@ -117,6 +122,7 @@ func (t *udpTable) open(k udpKey, fd int) *udpFlow {
 	var err error
 	if f.token, err = t.loop.Add(fd, reactor.Edge, f); err != nil {
 		hostsock.Close(fd)
+		t.disclaim(flowKey{header.ProtocolUDP, k})
 		t.counters.udpFailed++
 		return nil
 	}
@@ -332,10 +338,10 @@ func (f *udpFlow) end(why string) {
 	f.idleEntry.remove()
 	if t.flows[f.udpKey] == f {
 		delete(t.flows, f.udpKey)
+		f.disclaim(flowKey{header.ProtocolUDP, f.udpKey})
 	}
 	if f.visitor != nil {
 		t.forgetVisitor(f)
-		f.disclaim(flowKey{header.ProtocolUDP, f.udpKey})
 	}
 	if f.fd >= 0 {
 		f.loop.Forget(f.token)
