@@ -3,7 +3,7 @@ package network
 import "testing"
 
 func TestQueuesByCores(t *testing.T) {
-	for cores, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 2, 6: 3, 8: 4, 64: 4} {
+	for cores, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 2, 6: 3, 8: 4, 64: 4} {
 		if got := queuesFor(cores); got != want {
 			t.Errorf("%d cores: %d queues, want %d", cores, got, want)
 		}
