@@ -63,15 +63,14 @@ func (p *program) runDemo() error {
 
 // demoSettings are those of a plain `sbxnet run -p 80 -- THIS demo-server`.
 func demoSettings() *settings {
+	link := network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	link.Name, link.MTU = interfaceName, 1500
 	return &settings{
 		Publish: []spec.Spec{{Protocol: spec.TCP, Port: demoPort, Count: 1}},
 		Network: userns.NetworkSandbox, UserMap: userns.MapSingle, IPv6: true, NetRaw: true,
 		Hostname: "sandbox",
-		Link: tapdev.Options{
-			Kind: tapdev.Auto, Name: interfaceName, MTU: 1500, Queues: network.DefaultQueues(),
-			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-		},
-		Command: []string{"/proc/self/exe", demoServerCommand},
+		Link:     link,
+		Command:  []string{"/proc/self/exe", demoServerCommand},
 	}
 }
 

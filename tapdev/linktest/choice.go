@@ -104,6 +104,28 @@ func (c Choice) Flags() []string {
 	return flags
 }
 
+// BuildFlags are those of `go build` with which the program has the choice in it,
+// for tests that call it where there are no flags for links: under its other
+// names.
+func (c Choice) BuildFlags() []string {
+	if len(c.said) == 0 {
+		return nil
+	}
+	return []string{"-tags=linktest", fmt.Sprintf("-ldflags=-X '%s=%s'", builtIn, c)}
+}
+
+// builtIn is the variable that the linker sets; see cmd/sbxnet/network/choice.go.
+const builtIn = "sbxnet/cmd/sbxnet/network.choice"
+
+// String is the choice as Parse reads it.
+func (c Choice) String() string {
+	words := make([]string, len(c.said))
+	for i, s := range c.said {
+		words[i] = s.name + "=" + s.value
+	}
+	return strings.Join(words, " ")
+}
+
 // Arguments are those of the program with the choice's flags put in front of
 // their own, if the command is one that makes a link.
 func (c Choice) Arguments(args ...string) []string {

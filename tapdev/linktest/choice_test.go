@@ -55,6 +55,24 @@ func TestFlagsStandBeforeTheTestsOwn(t *testing.T) {
 	}
 }
 
+// What the program is built with is read as what was chosen.
+func TestChoiceIsBuiltIn(t *testing.T) {
+	const text = "link=packet num-network-channels=4 gso=false"
+	c, err := Parse("  " + strings.ReplaceAll(text, " ", "\t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.String(); got != text {
+		t.Errorf("%q, want %q", got, text)
+	}
+	if got, want := c.BuildFlags(), []string{"-tags=linktest", "-ldflags=-X 'sbxnet/cmd/sbxnet/network.choice=" + text + "'"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := (Choice{}).BuildFlags(); got != nil {
+		t.Errorf("no choice is built in as %q", got)
+	}
+}
+
 // What cannot be understood must not pass for a choice.
 func TestChoicesThatDoNotExistAreErrors(t *testing.T) {
 	for _, text := range []string{"link", "link=wire", "link=auto", "num-network-channels=0", "num-network-channels=65", "num-network-channels=two",

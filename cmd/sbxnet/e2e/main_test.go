@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"sbxnet/tapdev/linktest"
 )
 
 // sbxnet and hello are the programs under test, built once a run; a world
@@ -56,7 +58,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		sbxnet, hello = filepath.Join(dir, "sbxnet"), filepath.Join(dir, "hello")
-		if !build(sbxnet, "sbxnet/cmd/sbxnet") || !build(hello, "sbxnet/examples/hello") {
+		if !build(sbxnet, "sbxnet/cmd/sbxnet", linktest.Chosen().BuildFlags()...) || !build(hello, "sbxnet/examples/hello") {
 			return 1
 		}
 		os.Setenv("SBXNET_E2E_BINARY", sbxnet)
@@ -77,11 +79,12 @@ func unignore() {
 	}
 }
 
-// lookAtSources makes the sources of the programs under test part of what the
-// go command caches this test's result by: it knows what a test opens or looks
-// at within the module, once the tests run, and not what a compiler does that
-// the test starts.
+// lookAtSources makes the sources of the programs under test, and the choice of
+// links that they are built with, part of what the go command caches this test's
+// result by: it knows what a test opens or looks at within the module, once the
+// tests run, and not what a compiler does that the test starts.
 var lookAtSources = sync.OnceFunc(func() {
+	linktest.Chosen()
 	filepath.WalkDir("../../..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && (d.IsDir() || filepath.Ext(path) == ".go" || d.Name() == "go.sum") {
 			os.Stat(path)
@@ -92,8 +95,8 @@ var lookAtSources = sync.OnceFunc(func() {
 
 // build compiles a program of this module, with the race detector if the tests
 // run with it: a data race in sbxnet itself then fails the test that met it.
-func build(out, pkg string) bool {
-	args := []string{"build", "-o", out}
+func build(out, pkg string, flags ...string) bool {
+	args := append([]string{"build", "-o", out}, flags...)
 	if raceEnabled {
 		args = append(args, "-race")
 	}

@@ -78,10 +78,11 @@ type slirp struct {
 // not.
 func startSlirp(t *testing.T, args ...string) *slirp {
 	t.Helper()
-	link := filepath.Join(scratch(t), "slirp4netns")
-	if err := os.Symlink(sbxnet, link); err != nil {
-		t.Fatal(err)
-	}
+	return startSlirpOf(t, sbxnet, args...)
+}
+
+func startSlirpOf(t *testing.T, program string, args ...string) *slirp {
+	t.Helper()
 	readyR, readyW, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +92,7 @@ func startSlirp(t *testing.T, args ...string) *slirp {
 		t.Fatal(err)
 	}
 	cmd := command(t)
-	cmd.Path, cmd.Args = link, append([]string{"slirp4netns"}, args...)
+	cmd.Path, cmd.Args = calledBy(t, program, "slirp4netns"), append([]string{"slirp4netns"}, args...)
 	cmd.ExtraFiles = []*os.File{readyW, exitR}
 	s := &slirp{startCommand(t, cmd), readyR, exitW}
 	readyW.Close()

@@ -54,7 +54,8 @@ func (l *lockedBuffer) String() string {
 // command prepares sbxnet with the test's marker in its environment, so that
 // whatever is left of it can be found, and with temporary directories of its
 // own, so that files it leaves behind can be. Its link is what SBXNET_TEST_LINK
-// says, as far as args do not.
+// says, as far as args do not; under another name, which has no such arguments,
+// what sbxnet was built with.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	scene := sceneOf(t)

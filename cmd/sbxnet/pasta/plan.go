@@ -198,10 +198,9 @@ func (p *plan) families() []network.Family {
 
 // link is what is opened inside.
 func (p *plan) link() tapdev.Options {
-	return tapdev.Options{
-		Kind: tapdev.Auto, Name: p.Interface, MTU: p.MTU, Queues: network.DefaultQueues(), HardwareAddr: p.MAC,
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-	}
+	l := network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	l.Name, l.MTU, l.HardwareAddr = p.Interface, p.MTU, p.MAC
+	return l
 }
 
 // inside are the addresses and gateways to configure.

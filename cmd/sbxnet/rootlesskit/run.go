@@ -150,11 +150,8 @@ func (r *running) sandboxConfig() userns.Config {
 	if c.Network != userns.NetworkSandbox {
 		return c
 	}
-	c.Link = tapdev.Options{
-		Kind: tapdev.Auto, Name: o.Interface, MTU: o.MTU, Queues: network.DefaultQueues(), QDisc: "fifo",
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true,
-		HardwareAddr: net.HardwareAddr(network.SandboxMAC[:]),
-	}
+	c.Link = network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	c.Link.Name, c.Link.MTU, c.Link.HardwareAddr = o.Interface, o.MTU, net.HardwareAddr(network.SandboxMAC[:])
 	for _, f := range r.plan.Families() {
 		c.Addresses = append(c.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
 		c.Gateways = append(c.Gateways, f.Gateway)

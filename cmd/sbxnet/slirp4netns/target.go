@@ -90,10 +90,8 @@ func (o *options) link(a *userns.Attachment) (link, error) {
 // linkOptions are those of the interface. Without --configure its MTU is the
 // caller's to set, and may not be what --mtu says until after ready-fd.
 func (o *options) linkOptions() tapdev.Options {
-	l := tapdev.Options{
-		Kind: tapdev.TAP, Name: o.TAPName, Queues: 1, HardwareAddr: o.HardwareAddr,
-		GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
-	}
+	l := network.LinkOptions(tapdev.TAP, 1)
+	l.Name, l.HardwareAddr = o.TAPName, o.HardwareAddr
 	if o.Configure {
 		l.MTU = o.MTU
 	}
