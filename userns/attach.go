@@ -63,8 +63,8 @@ type Attachment struct {
 	found   Found
 	changed chan struct{}
 
-	listening sync.Mutex // held by Listen
-	replies   chan reply // to it; closed when there will be none
+	asking  sync.Mutex // held by Listen and Sockets
+	replies chan reply // to them; closed when there will be none
 
 	// ended is closed when proc is reaped; state is set before.
 	ended chan struct{}
@@ -205,7 +205,7 @@ func (a *Attachment) died(err error) error {
 	return fmt.Errorf("the process inside (pid %d) died: %v", a.proc.Pid, a.state)
 }
 
-// receive takes in what changes on the interface, and answers to Listen.
+// receive takes in what changes on the interface, and answers to Listen and Sockets.
 func (a *Attachment) receive() {
 	defer close(a.replies)
 	for {

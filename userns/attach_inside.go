@@ -34,6 +34,7 @@ type attachProcess struct {
 	conn     *net.UnixConn
 	found    Found // as last reported
 	removals removals
+	steering steering
 }
 
 // runAttach is that process, from main to exit.
@@ -42,6 +43,7 @@ func runAttach([]string) int {
 	// sends to the group is its to heed.
 	signal.Ignore(forwarded...)
 	p := &attachProcess{}
+	p.steering.addresses = p.steered
 	var err error
 	if p.conn, err = connectDown(&p.setup); err != nil {
 		return StatusFailed // nobody to tell
@@ -57,7 +59,9 @@ func runAttach([]string) int {
 		sendFailure(p.conn, err)
 		status = StatusFailed
 	}
-	if p.obey() {
+	died := p.obey()
+	p.steering.takeBack()
+	if died {
 		p.removals.remove()
 	}
 	return status
@@ -94,6 +98,8 @@ func (p *attachProcess) obey() (died bool) {
 			return false
 		case opListen:
 			listenInside(p.conn, m.Sockets)
+		case opSockets:
+			socketsInside(p.conn, &p.steering, m)
 		case opRemove:
 			p.removals.open(m.Paths, nil, p.note)
 		}
@@ -160,6 +166,15 @@ func (p *attachProcess) attach() (tapdev.Info, []*os.File, error) {
 		return tapdev.Info{}, nil, err
 	}
 	return info, files, nil
+}
+
+// steered are the addresses that are the namespace's now, and the next hops.
+func (p *attachProcess) steered() ([]netip.Prefix, []netip.Addr, error) {
+	if p.setup.Configure {
+		return p.setup.Addresses, p.setup.Gateways, nil
+	}
+	found, err := learn(p.setup.Link.Name)
+	return found.Addresses, found.Gateways, err
 }
 
 // checkRoutes refuses what could not work: one default route too many.

@@ -35,7 +35,7 @@ func (s Socket) String() string {
 // maxSockets bounds the sockets of one message, below maxMessageFiles.
 const maxSockets = 128
 
-// listenTimeout is far beyond what binding the sockets of one message takes.
+// listenTimeout is far beyond what the sockets of one message take.
 const listenTimeout = 10 * time.Second
 
 // Listen binds sockets in the namespace, all of them or none, and returns their
@@ -45,46 +45,32 @@ const listenTimeout = 10 * time.Second
 //
 // The error names the socket and wraps the kernel's answer, such as EADDRINUSE.
 func (a *Attachment) Listen(sockets []Socket) ([]*os.File, error) {
-	a.listening.Lock()
-	defer a.listening.Unlock()
-	return listenAll(sockets, a.listen)
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	return inMessages(len(sockets), func(from, to int) ([]*os.File, error) {
+		return a.ask("bind", message{Op: opListen, Sockets: sockets[from:to]}, to-from)
+	})
 }
 
-// listenAll binds sockets, all or none, by calls that bind as many as fit into a
-// message.
-func listenAll(sockets []Socket, listen func([]Socket) ([]*os.File, error)) ([]*os.File, error) {
-	var all []*os.File
-	for len(sockets) > 0 {
-		n := min(len(sockets), maxSockets)
-		files, err := listen(sockets[:n])
-		if err != nil {
-			closeAll(all)
-			return nil, err
-		}
-		all, sockets = append(all, files...), sockets[n:]
-	}
-	return all, nil
-}
-
-// listen has the process inside bind the sockets of one message.
-func (a *Attachment) listen(sockets []Socket) ([]*os.File, error) {
-	if err := sendMessage(a.conn, message{Op: opListen, Sockets: sockets}); err != nil {
-		return nil, fmt.Errorf("bind in %s: %w", a.name, a.died(err))
+// ask has the process inside make the n sockets of one message.
+func (a *Attachment) ask(what string, m message, n int) ([]*os.File, error) {
+	if err := sendMessage(a.conn, m); err != nil {
+		return nil, fmt.Errorf("%s in %s: %w", what, a.name, a.died(err))
 	}
 	select {
 	case r, ok := <-a.replies:
 		if !ok {
-			return nil, fmt.Errorf("bind in %s: the process inside has ended", a.name)
+			return nil, fmt.Errorf("%s in %s: the process inside has ended", what, a.name)
 		}
-		if r.m.Op != opListening || len(r.files) != len(sockets) {
+		if r.m.Op != opListening || len(r.files) != n {
 			closeAll(r.files)
-			return nil, fmt.Errorf("bind in %s: %w", a.name, explainSetup("/", r.m))
+			return nil, fmt.Errorf("%s in %s: %w", what, a.name, explainSetup("/", r.m))
 		}
 		return r.files, nil
 	case <-time.After(listenTimeout):
 		// What it may still say would be taken for the answer to the next.
 		a.conn.Close()
-		return nil, fmt.Errorf("bind in %s: the process inside does not answer", a.name)
+		return nil, fmt.Errorf("%s in %s: the process inside does not answer", what, a.name)
 	}
 }
 

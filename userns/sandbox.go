@@ -26,7 +26,7 @@ const (
 )
 
 // Sandbox is a running sandbox. Exec and Wait are called from one goroutine at
-// a time; Listen, Remove, Signal, PID and Close from any.
+// a time; Listen, Sockets, Remove, Signal, PID and Close from any.
 type Sandbox struct {
 	log   *slog.Logger
 	conn  *net.UnixConn
@@ -37,12 +37,12 @@ type Sandbox struct {
 	pidNS bool
 	notes int // received
 
-	listening sync.Mutex // held by Listen
+	asking sync.Mutex // held by Listen and Sockets
 
 	mu         sync.Mutex
 	commandPID int
-	service    *net.UnixConn // on which Listen asks; nil before the first
-	noListen   error         // why Listen cannot be
+	service    *net.UnixConn // on which Listen and Sockets ask; nil before the first
+	noService  error         // why they cannot
 
 	// done is closed when init is reaped and nothing of the sandbox is left;
 	// state and leftover are set before.
@@ -101,7 +101,7 @@ func (e *mapError) Unwrap() error { return e.err }
 
 // start makes a sandbox with the maps given.
 func start(cfg Config, maps idMaps) (*Sandbox, error) {
-	sb := &Sandbox{log: cfg.Log, pidNS: cfg.PIDNamespace, done: make(chan struct{}), noListen: cfg.noListen()}
+	sb := &Sandbox{log: cfg.Log, pidNS: cfg.PIDNamespace, done: make(chan struct{}), noService: cfg.noService()}
 	if err := sb.spawn(&cfg); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 )
@@ -14,17 +15,15 @@ import (
 // Listen is [Attachment.Listen] for a sandbox with a network of its own, unless
 // that is detached. It may be called from any goroutine until Close.
 func (sb *Sandbox) Listen(sockets []Socket) ([]*os.File, error) {
-	sb.listening.Lock()
-	defer sb.listening.Unlock()
-	conn, err := sb.openService()
-	if err != nil {
-		return nil, fmt.Errorf("bind in the sandbox: %w", err)
-	}
-	return listenAll(sockets, func(sockets []Socket) ([]*os.File, error) { return sb.listen(conn, sockets) })
+	sb.asking.Lock()
+	defer sb.asking.Unlock()
+	return inMessages(len(sockets), func(from, to int) ([]*os.File, error) {
+		return sb.ask("bind", message{Op: opListen, Sockets: sockets[from:to]}, to-from)
+	})
 }
 
-// noListen is why nothing can be bound in a sandbox.
-func (c *Config) noListen() error {
+// noService is why no sockets can be had of a sandbox.
+func (c *Config) noService() error {
 	switch {
 	case c.Network == NetworkHost:
 		return errors.New("it has the host's network")
@@ -34,13 +33,13 @@ func (c *Config) noListen() error {
 	return nil
 }
 
-// openService makes the socket on which init binds others: on the control socket
+// openService makes the socket on which init is asked for others: on the control socket
 // its answers would come between those to Exec and Wait.
 func (sb *Sandbox) openService() (*net.UnixConn, error) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
-	if sb.noListen != nil || sb.service != nil {
-		return sb.service, sb.noListen
+	if sb.noService != nil || sb.service != nil {
+		return sb.service, sb.noService
 	}
 	conn, theirs, err := controlPair()
 	if err != nil {
@@ -55,22 +54,26 @@ func (sb *Sandbox) openService() (*net.UnixConn, error) {
 	return conn, nil
 }
 
-// closeService ends what Listen has begun, and there is no other Listen.
+// closeService ends what the first request has begun, and there is no other.
 func (sb *Sandbox) closeService(why error) {
 	sb.mu.Lock()
 	defer sb.mu.Unlock()
-	sb.noListen = why
+	sb.noService = why
 	if sb.service != nil {
 		sb.service.Close()
 	}
 }
 
-// listen has init bind the sockets of one message.
-func (sb *Sandbox) listen(conn *net.UnixConn, sockets []Socket) ([]*os.File, error) {
+// ask has init make the n sockets of one message.
+func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) {
+	conn, err := sb.openService()
+	if err != nil {
+		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
+	}
 	_ = conn.SetDeadline(time.Now().Add(listenTimeout))
 	var m message
 	var files []*os.File
-	err := sendMessage(conn, message{Op: opListen, Sockets: sockets})
+	err = sendMessage(conn, request)
 	if err == nil {
 		m, files, err = receiveMessage(conn)
 	}
@@ -81,32 +84,39 @@ func (sb *Sandbox) listen(conn *net.UnixConn, sockets []Socket) ([]*os.File, err
 		sb.closeService(err)
 	case err != nil:
 		err = errors.New("the sandbox has ended")
-	case m.Op != opListening || len(files) != len(sockets):
+	case m.Op != opListening || len(files) != n:
 		closeAll(files)
 		m.Text, m.Label = printable(m.Text), printable(m.Label)
 		err = explainSetup("/", m)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("bind in the sandbox: %w", err)
+		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
 	}
 	return files, nil
 }
 
-// serve binds what sbxnet asks for on a socket of its own, until that is closed.
+// serve makes the sockets that sbxnet asks for on one of its own, until that is
+// closed.
 func (p *initProcess) serve(f *os.File) {
 	conn, err := controlConn(f)
 	if err != nil {
 		return
 	}
 	defer conn.Close()
+	s := steering{addresses: func() ([]netip.Prefix, []netip.Addr, error) {
+		return p.setup.Addresses, p.setup.Gateways, nil
+	}}
 	for {
 		m, files, err := receiveMessage(conn)
 		closeAll(files)
 		if err != nil {
 			return
 		}
-		if m.Op == opListen {
+		switch m.Op {
+		case opListen:
 			listenInside(conn, m.Sockets)
+		case opSockets:
+			socketsInside(conn, &s, m)
 		}
 	}
 }

@@ -86,9 +86,10 @@ const (
 	opFound   op = "found"   // up: Found has changed
 
 	opListen    op = "listen"    // down: bind Sockets
-	opListening op = "listening" // up: the descriptors of them
+	opSockets   op = "sockets"   // down: make Number sockets for any address, of IPv6 if V6
+	opListening op = "listening" // up: the descriptors of either
 	opRemove    op = "remove"    // down: Paths are to go if sbxnet dies
-	opServe     op = "serve"     // down: a socket to receive opListen on, and answer
+	opServe     op = "serve"     // down: a socket to receive opListen and opSockets on, and answer
 )
 
 // message is one datagram on the control socket.
@@ -102,8 +103,9 @@ type message struct {
 	// Found comes with opReady and opFound of an attachment, Sockets with opListen.
 	Found   *Found   `json:",omitempty"`
 	Sockets []Socket `json:",omitempty"`
-	// Paths come with opRemove.
+	// Paths come with opRemove, V6 with opSockets.
 	Paths []string `json:",omitempty"`
+	V6    bool     `json:",omitempty"`
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.
