@@ -3,8 +3,7 @@ package main
 import (
 	"strconv"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/userns"
 )
 

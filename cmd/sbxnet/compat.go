@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
+	"sbxnet/cmd/sbxnet/cli"
 )
 
 const compatHelp = `sbxnet compat has container engines use sbxnet in the place of other tools.

@@ -5,8 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/state"
 )
 
@@ -145,7 +144,7 @@ func argumentsOf(c *cli.Command, typed []string, partial string) []string {
 func takesValue(c *cli.Command, word string) bool {
 	for _, f := range c.Flags {
 		if slices.Contains(f.Names(), strings.TrimLeft(word, "-")) {
-			return f.(cli.DocGenerationFlag).TakesValue()
+			return f.Doc().TakesValue
 		}
 	}
 	return false

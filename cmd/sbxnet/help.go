@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/urfave/cli/v2"
+	"sbxnet/cmd/sbxnet/cli"
 )
 
 const appHelp = `sbxnet gives a command its own network, without privilege.
@@ -52,36 +52,42 @@ func runHelp() string {
 	return groupedHelp(runHelpHead, runFlags())
 }
 
+// attachHelp is that of attach.
+func attachHelp() string {
+	return groupedHelp(attachHelpHead, attachFlags())
+}
+
 // groupedHelp is head, and flags under the names of their groups.
 func groupedHelp(head string, flags []cli.Flag) string {
 	var b strings.Builder
 	b.WriteString(head)
 	group := ""
 	for _, f := range flags {
-		if g := f.(cli.CategorizableFlag).GetCategory(); g != group {
+		if g := f.Doc().Category; g != group {
 			group = g
 			fmt.Fprintf(&b, "\n%s\n", group)
 		}
-		b.WriteString(flagHelp(f.(cli.DocGenerationFlag)))
+		b.WriteString(flagHelp(f))
 	}
 	return b.String()
 }
 
 // flagHelp is one line, or two where the flag's own part is long.
-func flagHelp(f cli.DocGenerationFlag) string {
+func flagHelp(f cli.Flag) string {
 	const column = 36
 	names := "      --" + f.Names()[0]
 	if len(f.Names()) > 1 {
 		names = "  -" + f.Names()[1] + ", --" + f.Names()[0]
 	}
-	value, usage := splitUsage(f.GetUsage())
-	switch standard := strings.Trim(f.GetDefaultText(), `"`); {
-	case !f.TakesValue() && standard == "true":
+	doc := f.Doc()
+	value, usage := splitUsage(doc.Usage)
+	switch {
+	case !doc.TakesValue && doc.Default == "true":
 		names += "=false"
-	case f.TakesValue():
+	case doc.TakesValue:
 		names += " " + value
-		if standard != "" {
-			usage += " (default: " + standard + ")"
+		if doc.Default != "" {
+			usage += " (default: " + doc.Default + ")"
 		}
 	}
 	if len(names)+2 > column {

@@ -8,8 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/cmd/sbxnet/state"
 )

@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/userns"
 )
 

@@ -6,8 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/state"
 )
 

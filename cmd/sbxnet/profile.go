@@ -13,7 +13,7 @@ import (
 	"runtime/trace"
 	"syscall"
 
-	"github.com/urfave/cli/v2"
+	"sbxnet/cmd/sbxnet/cli"
 )
 
 const groupProfiling = "Profiling"

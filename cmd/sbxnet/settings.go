@@ -8,8 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/urfave/cli/v2"
-
+	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
@@ -120,8 +119,8 @@ func asTyped(c *cli.Context, name string) string {
 			return "--" + name
 		}
 		return "--" + name + "=false"
-	case cli.StringSlice:
-		return "-p " + shown(strings.Join(v.Value(), " -p "))
+	case []string:
+		return "-p " + shown(strings.Join(v, " -p "))
 	default:
 		return "--" + name + " " + shown(c.String(name))
 	}
