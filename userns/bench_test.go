@@ -29,3 +29,22 @@ func BenchmarkStart(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSockets is what sockets cost once answers to them are steered: 16 are
+// what a forwarder takes at a time.
+func BenchmarkSockets(b *testing.B) {
+	cfg := linked()
+	cfg.Command = []string{"sleep", "1000"}
+	sb, err := Start(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sb.Close()
+	for b.Loop() {
+		files, err := sb.Sockets(false, 16)
+		if err != nil {
+			b.Fatal(err)
+		}
+		closeAll(files)
+	}
+}

@@ -69,8 +69,50 @@ func socketsBy(v6 bool, n int, ask func(m message, n int) ([]*os.File, error)) (
 		return nil, fmt.Errorf("make sockets: %d of them", n)
 	}
 	return inMessages(n, func(from, to int) ([]*os.File, error) {
-		return ask(message{Op: opSockets, V6: v6, Number: to - from}, to-from)
+		files, err := ask(message{Op: opSockets, V6: v6, Number: to - from}, to-from)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if err := checkSocket(f, v6); err != nil {
+				closeAll(files)
+				return nil, fmt.Errorf("make sockets: what came is none of them: %w", err)
+			}
+		}
+		return files, nil
 	})
+}
+
+// checkSocket is an error if f is not as openTransparent makes it: the sandbox's
+// command has every capability over who says so, and a socket that blocks would
+// stop who waits for many.
+func checkSocket(f *os.File, v6 bool) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	e := raw.Control(func(fd uintptr) {
+		for _, o := range []struct {
+			name         string
+			option, want int
+		}{
+			{"family", unix.SO_DOMAIN, socketFamily(v6)}, {"protocol", unix.SO_PROTOCOL, unix.IPPROTO_TCP},
+			{"mark", unix.SO_MARK, SocketMark}, {"listening", unix.SO_ACCEPTCONN, 0},
+		} {
+			var got int
+			if got, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, o.option); err == nil && got != o.want {
+				err = fmt.Errorf("%s %d in place of %d", o.name, got, o.want)
+			}
+			if err != nil {
+				return
+			}
+		}
+		var flags int
+		if flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0); err == nil && flags&unix.O_NONBLOCK == 0 {
+			err = errors.New("it blocks")
+		}
+	})
+	return errors.Join(e, err)
 }
 
 // inMessages has n sockets made, all or none, as many with a message as it holds.
@@ -119,11 +161,7 @@ func makeSockets(s *steering, v6 bool, n int) ([]*os.File, error) {
 
 // openTransparent makes one socket.
 func openTransparent(v6 bool) (fd int, err error) {
-	family := unix.AF_INET
-	if v6 {
-		family = unix.AF_INET6
-	}
-	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+	if fd, err = unix.Socket(socketFamily(v6), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
 		return -1, err
 	}
 	set := func(level, option, value int) {
@@ -143,4 +181,11 @@ func openTransparent(v6 bool) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+func socketFamily(v6 bool) int {
+	if v6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }

@@ -7,12 +7,15 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/tapdev"
 )
 
 // asker is a sandbox or an attachment.
@@ -194,6 +197,33 @@ func TestServersSeeTheClientThatASocketStandsFor(t *testing.T) {
 	}
 }
 
+// What is said over the sockets does not leave by the link, not even to reset.
+func TestSocketsSayNothingOnTheLink(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	info, files := sb.Link()
+	link, err := tapdev.Attach(info, files)
+	must(t, err)
+	defer link.Close()
+	meetEverywhere(t, sb)
+	q, in := link.Queues()[0], make([]tapdev.Received, 16)
+	look(t, sb, "ping -c 1 -W 0.1 10.0.2.99 || true") // the last to be seen on it
+	until(t, "what was sent last", func() bool {
+		n, err := q.Read(in)
+		must(t, err)
+		for _, r := range in[:n] {
+			d := r.Data
+			switch {
+			case len(d) >= 34 && d[12] == 0x08 && d[13] == 0x00 && d[23] == unix.IPPROTO_TCP,
+				len(d) >= 54 && d[12] == 0x86 && d[13] == 0xdd && d[20] == unix.IPPROTO_TCP:
+				t.Errorf("TCP on the link: %x", d)
+			case len(d) >= 42 && d[12] == 0x08 && d[13] == 0x06 && d[41] == 99: // it is looked for
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // A server on [::] that takes IPv4 as well is found at both.
 func TestServerOfBothFamiliesSeesTheClient(t *testing.T) {
 	sb := runningSandbox(t, linked())
@@ -213,9 +243,9 @@ func TestServerOfBothFamiliesSeesTheClient(t *testing.T) {
 func TestSocketsAreWhatTheyAreSaidToBe(t *testing.T) {
 	sb := started(t, linked()) // before there is a command, as well
 	for _, v6 := range []bool{false, true} {
-		family, transparent := unix.AF_INET, [2]int{unix.IPPROTO_IP, unix.IP_TRANSPARENT}
+		transparent := [2]int{unix.IPPROTO_IP, unix.IP_TRANSPARENT}
 		if v6 {
-			family, transparent = unix.AF_INET6, [2]int{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT}
+			transparent = [2]int{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT}
 		}
 		for _, n := range []int{0, 1, maxSockets, maxSockets + 1, 1000} {
 			files, err := sb.Sockets(v6, n)
@@ -226,7 +256,7 @@ func TestSocketsAreWhatTheyAreSaidToBe(t *testing.T) {
 			for _, f := range files {
 				fd := fdOf(t, f)
 				for _, o := range []struct{ level, option, want int }{
-					{unix.SOL_SOCKET, unix.SO_DOMAIN, family}, {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
+					{unix.SOL_SOCKET, unix.SO_DOMAIN, socketFamily(v6)}, {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
 					{unix.SOL_SOCKET, unix.SO_MARK, SocketMark}, {unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 					{transparent[0], transparent[1], 1}, {unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1},
 				} {
@@ -259,6 +289,54 @@ func TestOneMessageGetsABoundedNumberOfSockets(t *testing.T) {
 			t.Errorf("%d: %v", n, err)
 		}
 	}
+}
+
+// Who traces the sandbox's first process could have it send something else.
+func TestOtherDescriptorsAreNotTakenForSockets(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	must(t, err)
+	defer null.Close()
+	if err := checkSocket(null, false); !errors.Is(err, unix.ENOTSOCK) {
+		t.Errorf("a file: %v", err)
+	}
+	sb := runningSandbox(t, linked())
+	files, err := sb.Sockets(false, 2)
+	must(t, err)
+	defer closeAll(files)
+	if err := checkSocket(files[0], true); err == nil || !strings.Contains(err.Error(), "family") {
+		t.Errorf("of the other family: %v", err)
+	}
+	must(t, unix.SetNonblock(fdOf(t, files[0]), false))
+	if err := checkSocket(files[0], false); err == nil || !strings.Contains(err.Error(), "blocks") {
+		t.Errorf("blocking: %v", err)
+	}
+	must(t, unix.Bind(fdOf(t, files[1]), &unix.SockaddrInet4{}))
+	must(t, unix.Listen(fdOf(t, files[1]), 1))
+	if err := checkSocket(files[1], false); err == nil || !strings.Contains(err.Error(), "listening") {
+		t.Errorf("listening: %v", err)
+	}
+}
+
+func TestSocketsAreMadeForManyAtOnce(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	var wait sync.WaitGroup
+	for i := range 8 {
+		wait.Go(func() {
+			for range 5 {
+				files, err := sb.Sockets(i%2 == 0, 16)
+				if err != nil || len(files) != 16 {
+					t.Errorf("%d sockets, %v", len(files), err)
+				}
+				closeAll(files)
+				at := netip.AddrPortFrom(netip.MustParseAddr("10.0.2.100"), uint16(1000+i))
+				if files, err = sb.Listen([]Socket{{Addr: at}}); err != nil {
+					t.Errorf("%v: %v", at, err)
+				}
+				closeAll(files)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 func TestSandboxHasNoSocketsForAFamilyOrNetworkThatItLacks(t *testing.T) {
@@ -296,26 +374,5 @@ func TestSandboxThatHasEndedMakesNoSockets(t *testing.T) {
 	must(t, sb.Close())
 	if files, err := sb.Sockets(false, 1); err == nil || files != nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v, %v", files, err)
-	}
-}
-
-func TestAttachmentMakesSocketsAndTakesItsRulesBack(t *testing.T) {
-	ns := makeNamespace(t, "", rootInside...)
-	const settings = "ip rule; ip -6 rule; ip route show table all; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect"
-	a := attached(t, attachTo(ns))
-	before := ns.run(t, "ip rule; ip -6 rule; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect")
-	meetEverywhere(t, a)
-	if out := ns.run(t, settings); !strings.Contains(out, "fwmark") {
-		t.Errorf("no rules while it is attached:\n%s", out)
-	}
-	must(t, a.Close())
-	if out := ns.run(t, "ip rule; ip -6 rule; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect"); out != before {
-		t.Errorf("after it\n%sbefore\n%s", out, before)
-	}
-	if out := ns.run(t, settings); strings.Contains(out, fmt.Sprint(SocketMark)) {
-		t.Errorf("its table is left:\n%s", out)
-	}
-	if _, err := a.Sockets(false, 1); err == nil {
-		t.Error("sockets after Close")
 	}
 }
