@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -57,6 +58,11 @@ type Config struct {
 	// Published are bound host sockets. New takes them over, also when it
 	// fails, as [Forwarder.Publish] does.
 	Published []spec.Bound
+	// Sockets makes n TCP sockets inside the sandbox, of IPv6 or IPv4, that can
+	// appear there as any client: as userns.Sandbox.Sockets says. With them the
+	// connections of published ports are spliced, and do without the link. It is
+	// called in the background; nil, or an error: they go over the link.
+	Sockets func(v6 bool, n int) ([]*os.File, error)
 	// Nameserver serves port 53 of the DNS addresses and of DNSAddresses, in
 	// every shard's stack, from Start until Close. It stays the caller's to
 	// close. With nil the port is refused like any other.

@@ -63,6 +63,12 @@ func (f *Forwarder) inFlight() (flows int, moved uint64) {
 					bytes -= hostsock.Unacked(r.fd)
 				}
 			}
+			for c := range s.splices.all {
+				if c.inFlight() {
+					n++
+					bytes -= hostsock.Unacked(c.client.fd)
+				}
+			}
 		}) {
 			continue // nothing is in flight on a shard that has ended
 		}

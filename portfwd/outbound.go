@@ -62,7 +62,7 @@ func (s *shard) OpenTCP(c *tcp.Conn) {
 		s.refused(c, v.refusal(), "not permitted")
 		return
 	}
-	if len(s.relays) >= s.cfg.Limits.TCP {
+	if s.connections() >= s.cfg.Limits.TCP {
 		s.counters.tcpOverLimit++
 		s.refused(c, tcp.Reset, "too many connections")
 		return

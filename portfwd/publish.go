@@ -18,6 +18,7 @@ type ports struct {
 	next int        // shard for the next one
 	// serving is set by Start, closed by Close.
 	serving, closed bool
+	sockets         *insideSockets // nil: all connections go over the link
 }
 
 // port is one published port, on its shard.
@@ -109,6 +110,9 @@ func (t *ports) add(f *Forwarder, added []*port) (err error) {
 	}()
 	if t.closed {
 		return errClosed
+	}
+	if t.sockets == nil {
+		t.sockets = newInsideSockets(&f.cfg)
 	}
 	if err := t.check(f, added); err != nil {
 		return err
@@ -232,6 +236,7 @@ func (t *ports) close() {
 	t.closed = true
 	closePorts(t.list)
 	t.list = nil
+	t.sockets.close()
 }
 
 // onShards calls do for each port on its shard's goroutine, with one visit to
@@ -264,6 +269,7 @@ func (f *Forwarder) serve(list []*port) error {
 			p.serve, err = p.shard.publishUDP(&p.bound)
 		} else {
 			p.serve, err = p.shard.publishTCP(&p.bound)
+			f.ports.sockets.fill()
 		}
 		if err != nil {
 			p.serve = nil

@@ -33,7 +33,8 @@ type listenPort struct {
 	queued   bool
 	closed   bool
 	retry    timer.Timer
-	last     lastTargets
+	// Where servers were found, over the link and by sockets inside.
+	last, spliced lastTargets
 }
 
 // lastTargets are of the four kinds of clients, whose targets are in other orders:
@@ -143,37 +144,61 @@ func (p *listenPort) acceptOne() (more bool) {
 
 // welcome starts to connect a client to the sandbox.
 func (p *listenPort) welcome(fd int, client netip.AddrPort) {
-	if len(p.relays) >= p.cfg.Limits.TCP {
+	if p.connections() >= p.cfg.Limits.TCP {
 		p.counters.tcpOverLimit++
 		hostsock.Reset(fd)
 		return
 	}
 	hostsock.TuneStream(fd)
+	if !p.splice(fd, client) {
+		p.dialLink(fd, client)
+	}
+}
+
+// dialLink connects a client to the sandbox over the link.
+func (p *listenPort) dialLink(fd int, client netip.AddrPort) {
 	r, err := p.newRelay(fd)
 	if err != nil {
 		p.log.Debug("published connection refused", slog.String("client", client.String()), slog.Any("error", err))
 		return
 	}
-	last := p.last.of(client.Addr())
 	r.writable, r.published = true, true
-	r.dial = &dial{client: client, last: last, first: last.first(p.loop.Now())}
+	r.dial = &dial{client: client}
+	r.dial.begin(p.last.of(client.Addr()), p.loop.Now())
 	r.dial.targets = p.policy.targets(r.dial.memory[:0], p.bound.Child, client.Addr(), p.bound.Port)
 	if !r.dial.next(r) {
 		r.abort()
 	}
 }
 
-// dial looks for the server of a published port: it tries where the last one
-// was, then the other targets in order, each after the one before has refused.
-type dial struct {
-	client  netip.AddrPort
+// search goes through the places where the server of a published port may be: it
+// tries where the last one was, then the other targets in order, each after the one
+// before has refused.
+type search struct {
 	targets []netip.AddrPort
-	memory  [3]netip.AddrPort
+	memory  [4]netip.AddrPort
 	last    *lastTarget
 	first   int // index that is tried first
 	tried   int
 	index   int // of the one being tried
 }
+
+func (s *search) begin(last *lastTarget, now timer.Instant) {
+	s.last, s.first = last, last.first(now)
+}
+
+// next is the next target, if there is one.
+func (s *search) next() (target netip.AddrPort, ok bool) {
+	if s.tried >= len(s.targets) {
+		return netip.AddrPort{}, false
+	}
+	s.index = targetOrder(s.first, s.tried)
+	s.tried++
+	return s.targets[s.index], true
+}
+
+// found takes note that the server was at the target that was tried last.
+func (s *search) found(now timer.Instant) { s.last.found(s.index, s.first, now) }
 
 // targetOrder is the index of the n-th target to try: the first, then the others
 // as they come.
@@ -187,12 +212,20 @@ func targetOrder(first, n int) int {
 	return n
 }
 
+// dial looks for the server over the link.
+type dial struct {
+	client netip.AddrPort
+	search
+}
+
 // next sends a SYN to the next target and reports whether there was one.
 func (d *dial) next(r *relay) bool {
-	for d.tried < len(d.targets) {
-		d.index = targetOrder(d.first, d.tried)
-		d.tried++
-		target := d.targets[d.index]
+	for {
+		target, ok := d.search.next()
+		if !ok {
+			r.conn = nil
+			return false
+		}
 		local := netip.AddrPortFrom(r.policy.source(d.client.Addr(), target.Addr()), d.client.Port())
 		conn, err := r.dialFrom(local, target)
 		for range portAttempts {
@@ -210,8 +243,6 @@ func (d *dial) next(r *relay) bool {
 			r.log.Debug("dial sandbox", slog.String("target", target.String()), slog.Any("error", err))
 		}
 	}
-	r.conn = nil
-	return false
 }
 
 // portAttempts is how many ports are tried where a client's own is taken.
@@ -232,7 +263,7 @@ func (r *relay) dialFrom(local, target netip.AddrPort) (*tcp.Conn, error) {
 
 // reached is called when a target has answered.
 func (d *dial) reached(r *relay) {
-	d.last.found(d.index, d.first, r.loop.Now())
+	d.found(r.loop.Now())
 	r.counters.tcpPublished++
 	if r.debugs() {
 		r.log.Debug("connection in", slog.String("client", d.client.String()), slog.Any("flow", r))

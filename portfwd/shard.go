@@ -60,6 +60,8 @@ type shard struct {
 	udp    udpTable
 	echo   echoTable
 
+	splices spliceTable
+
 	counters counters
 	stop     bool
 	ended    chan struct{} // closed when run returns
@@ -236,6 +238,7 @@ func (s *shard) close() {
 	for r := range s.relays {
 		r.abandon()
 	}
+	s.splices.close()
 	s.udp.close()
 	s.echo.close()
 	s.flush()

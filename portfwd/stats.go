@@ -7,13 +7,13 @@ import (
 
 // counters are one shard's, written by its goroutine alone.
 type counters struct {
-	tcpOutbound, tcpPublished, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
-	toHost, toGuest                                                                     uint64
-	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted, udpNotHeld             uint64
-	datagramsToHost, datagramsToGuest, datagramsLost                                    uint64
-	echoes, echoDenied, echoFailed, echoEvicted                                         uint64
-	handedOver, handoverLost                                                            uint64
-	turns                                                                               uint64 // of the loop
+	tcpOutbound, tcpPublished, tcpSpliced, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
+	toHost, toGuest                                                                                 uint64
+	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted, udpNotHeld                         uint64
+	datagramsToHost, datagramsToGuest, datagramsLost                                                uint64
+	echoes, echoDenied, echoFailed, echoEvicted                                                     uint64
+	handedOver, handoverLost                                                                        uint64
+	turns                                                                                           uint64 // of the loop
 }
 
 // Stats counts what a forwarder has done since Start, over all shards, but for
@@ -34,6 +34,7 @@ type Stats struct {
 type TCPStats struct {
 	Open                int    // now, being connected included
 	Outbound, Published uint64 // that were opened
+	Spliced             uint64 // of Published, those that did without the link
 	Denied              uint64 // by policy
 	Failed              uint64 // by the host's connect
 	NoServer            uint64 // published, and refused by every target
@@ -65,9 +66,10 @@ type EchoStats struct {
 
 func (s *Stats) add(sh *shard) {
 	c := &sh.counters
-	s.TCP.Open += len(sh.relays)
+	s.TCP.Open += sh.connections()
 	s.TCP.Outbound += c.tcpOutbound
 	s.TCP.Published += c.tcpPublished
+	s.TCP.Spliced += c.tcpSpliced
 	s.TCP.Denied += c.tcpDenied
 	s.TCP.Failed += c.tcpFailed
 	s.TCP.NoServer += c.tcpNoServer

@@ -43,6 +43,7 @@ type worldOptions struct {
 	queues  int // 0, like an empty kind: not this test's to choose
 	publish []string
 	bare    bool // the guest configures itself
+	spliced bool
 	guest   func() error
 }
 
@@ -50,6 +51,7 @@ func withConfig(f func(*Config)) option { return func(o *worldOptions) { f(&o.Co
 func publishing(specs ...string) option { return func(o *worldOptions) { o.publish = specs } }
 func queues(n int) option               { return func(o *worldOptions) { o.queues = n } }
 func linked(k tapdev.Kind) option       { return func(o *worldOptions) { o.kind = k } }
+func spliced(o *worldOptions)           { o.spliced = true }
 func hostLoopback(o *worldOptions)      { o.HostLoopback = true }
 
 // newWorld makes a sandbox and forwards for it until the test ends. The test
@@ -85,6 +87,12 @@ func newWorld(t testing.TB, options ...option) *world {
 	}
 	t.Cleanup(func() { w.link.Close() })
 	o.Link = w.link
+	if o.spliced {
+		if err := w.sandbox.Try(lab.AllowInside); err != nil {
+			t.Fatal(err)
+		}
+		o.Sockets = w.sandbox.Inside
+	}
 	if len(o.publish) > 0 {
 		specs, err := spec.ParseAll(o.publish)
 		if err != nil {
@@ -101,6 +109,9 @@ func newWorld(t testing.TB, options ...option) *world {
 	t.Cleanup(func() { w.fwd.Close() })
 	if err := w.fwd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	if len(o.publish) > 0 {
+		w.awaitInside(t)
 	}
 	return w
 }

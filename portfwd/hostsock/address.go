@@ -77,6 +77,9 @@ func bindTo(fd int, at netip.AddrPort) unix.Errno {
 // LocalAddr is the address that fd is bound to, or the zero AddrPort.
 func LocalAddr(fd int) netip.AddrPort { return name(fd, unix.SYS_GETSOCKNAME) }
 
+// RemoteAddr is the address that fd is connected to, or the zero AddrPort.
+func RemoteAddr(fd int) netip.AddrPort { return name(fd, unix.SYS_GETPEERNAME) }
+
 func name(fd int, call uintptr) netip.AddrPort {
 	var a Address
 	a.length = unix.SizeofSockaddrInet6

@@ -42,3 +42,7 @@ func Probe(of netip.Addr, s *Source) unix.Errno {
 	defer unix.Close(fd)
 	return s.Bind(fd, of)
 }
+
+// BindTo binds a socket to an address and port, which for a transparent one need
+// not be the host's.
+func BindTo(fd int, at netip.AddrPort) unix.Errno { return bindTo(fd, at) }

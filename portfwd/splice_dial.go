@@ -1,0 +1,196 @@
+package portfwd
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/hostsock"
+)
+
+// spliceDial looks for the server of a published port by sockets inside, where
+// [dial] does it over the link.
+type spliceDial struct {
+	port   *listenPort
+	client netip.AddrPort
+	search
+}
+
+// splice connects a client to the sandbox without the link, if it can, and else
+// over the link. It reports whether it could try.
+func (p *listenPort) splice(fd int, client netip.AddrPort) bool {
+	if p.ports.sockets == nil || !p.policy.within(p.bound.Child) {
+		return false
+	}
+	c := p.newSplice(fd)
+	c.dial = &spliceDial{port: p, client: client}
+	c.dial.begin(p.spliced.of(client.Addr()), p.loop.Now())
+	c.dial.targets = p.policy.spliceTargets(c.dial.memory[:0], p.bound.Child, client.Addr(), p.bound.Port)
+	c.next()
+	return true
+}
+
+// within reports whether child is the sandbox itself. What is behind it, such as a
+// container, a socket inside would connect to as the sandbox, whose rules and
+// routes have another way for what comes by the link.
+func (p *policy) within(child netip.Addr) bool {
+	return !child.IsValid() || child.IsLoopback() || child == p.ipv4.Sandbox || child == p.ipv6.Sandbox
+}
+
+// spliceTargets are targets, and ::1, where no link leads: first if it is what the
+// port leads to, last if that is left open.
+func (p *policy) spliceTargets(to []netip.AddrPort, child, client netip.Addr, port uint16) []netip.AddrPort {
+	inner := netip.AddrPortFrom(loopback6, port)
+	if !p.ipv6.enabled() {
+		return p.targets(to, child, client, port)
+	}
+	if child == loopback6 {
+		to = append(to, inner)
+	}
+	to = p.targets(to, child, client, port)
+	if !child.IsValid() {
+		to = append(to, inner)
+	}
+	return to
+}
+
+// next connects to the next target, up to where the answer has to be waited for.
+func (c *splice) next() {
+	for {
+		target, ok := c.dial.next()
+		if !ok {
+			c.overLink()
+			return
+		}
+		errno := c.connect(target)
+		if errno == unix.EINPROGRESS {
+			c.await()
+			return
+		}
+		if c.decided(errno) {
+			return
+		}
+	}
+}
+
+// connect starts to connect a socket inside to target, from where the client is
+// seen. Between two ends of one machine that is done when it returns, as a rule.
+func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
+	client := c.dial.client
+	from := netip.AddrPortFrom(c.policy.source(client.Addr(), target.Addr()), client.Port())
+	for range portAttempts {
+		if c.server.fd < 0 {
+			fd, ok := c.ports.sockets.take(target.Addr().Is6())
+			if !ok {
+				return unix.EMFILE
+			}
+			c.server = spliceEnd{of: c, fd: fd, writable: true}
+		}
+		if errno = hostsock.BindTo(c.server.fd, from); errno == 0 {
+			errno = hostsock.ConnectTo(c.server.fd, target)
+		}
+		switch errno {
+		case unix.EADDRNOTAVAIL: // the socket stays bound
+			c.server.close(hostsock.Close)
+		case unix.EADDRINUSE:
+		case unix.EINPROGRESS:
+			if outcome, over := hostsock.Outcome(c.server.fd); over {
+				errno = outcome
+			}
+			return errno
+		default:
+			return errno
+		}
+		// Clients that both appear as the gateway may have equal ports.
+		from = netip.AddrPortFrom(from.Addr(), uint16(49152+rand.IntN(16384)))
+	}
+	return errno
+}
+
+// await has the loop report the outcome, or the client's reset.
+func (c *splice) await() {
+	c.server.writable = false
+	if c.client.register() != nil || c.server.register() != nil {
+		c.overLink()
+		return
+	}
+	c.watch()
+}
+
+// connected looks how a connect ended that was in progress.
+func (c *splice) connected() {
+	if !c.server.writable {
+		return
+	}
+	errno, over := hostsock.Outcome(c.server.fd)
+	switch {
+	case !over:
+		c.server.writable = false
+	case !c.decided(errno):
+		c.next()
+	}
+}
+
+// decided goes on after the outcome of a connect, and reports whether there was
+// no need for another target.
+func (c *splice) decided(errno unix.Errno) bool {
+	switch errno {
+	case 0:
+		c.start()
+	case unix.ECONNRESET: // unlike a refusal this comes after the handshake
+		c.reached()
+		c.reset()
+	case unix.ECONNREFUSED:
+		c.server.close(hostsock.Close)
+		return false
+	default:
+		if c.debugs() {
+			c.log.Debug("connect inside", slog.String("client", c.dial.client.String()), slog.String("error", errno.Error()))
+		}
+		c.overLink()
+	}
+	return true
+}
+
+// reached is called when a target has answered.
+func (c *splice) reached() {
+	d := c.dial
+	c.dial = nil
+	d.found(c.loop.Now())
+	c.counters.tcpPublished++
+	c.counters.tcpSpliced++
+	if c.debugs() {
+		c.log.Debug("connection in, spliced", slog.String("client", d.client.String()), slog.Any("flow", c))
+	}
+}
+
+// start begins to pass on what the ends say.
+func (c *splice) start() {
+	c.reached()
+	hostsock.TuneStream(c.server.fd)
+	if c.client.register() != nil || c.server.register() != nil {
+		c.reset()
+		return
+	}
+	c.watch()
+	c.wake()
+}
+
+// noAnswer is called when a SYN was not answered: the sandbox's rules are not what
+// they were, or a server has more clients waiting than it lets.
+func (c *splice) noAnswer() {
+	c.ports.sockets.rest()
+	c.overLink()
+}
+
+// overLink lets the client try the link's way.
+func (c *splice) overLink() {
+	d, fd := c.dial, c.client.fd
+	c.server.close(hostsock.Reset)
+	c.loop.Remove(fd, c.client.token)
+	c.client.fd = -1
+	c.forget()
+	d.port.dialLink(fd, d.client)
+}
