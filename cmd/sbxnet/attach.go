@@ -174,6 +174,9 @@ func (a *attached) connect() error {
 		Published: a.published, Impair: s.Impair, PCAP: s.PCAP,
 		LogPackets: s.LogPackets, PacketLog: a.packetLog, Log: a.log,
 	}
+	if s.Splice {
+		cfg.Sockets = a.attachment.Sockets
+	}
 	if found := a.attachment.Found(); len(found.HardwareAddr) == len(cfg.HardwareAddr) {
 		cfg.HardwareAddr = header.MAC(found.HardwareAddr)
 	}

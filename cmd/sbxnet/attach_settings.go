@@ -44,7 +44,7 @@ var needsConfigure = []string{"cidr", "cidr6", "ipv6"}
 func readAttachSettings(c *cli.Context) (*attachSettings, error) {
 	s := &attachSettings{
 		settings: settings{
-			Network: userns.NetworkSandbox, HostLoopback: c.Bool("host-loopback"), IPv6: c.Bool("ipv6"), Name: c.String("name"),
+			Network: userns.NetworkSandbox, Splice: c.Bool("splice"), HostLoopback: c.Bool("host-loopback"), IPv6: c.Bool("ipv6"), Name: c.String("name"),
 			PCAP: c.String("pcap"), LogPackets: c.Bool("log-packets"), LogFormat: c.String("log-format"), Quiet: c.Bool("quiet"),
 		},
 		UserNS: c.String("userns"), Configure: c.Bool("configure"),

@@ -27,6 +27,7 @@ func runFlags() []cli.Flag {
 func networkFlags() []cli.Flag {
 	return grouped(groupNetwork,
 		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "`[HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|/udp]` let the host reach a port; repeatable"},
+		&cli.BoolFlag{Name: "splice", Value: true, Usage: "send clients of published TCP ports over the link, too"},
 		&cli.StringFlag{Name: "network", Value: "sandbox", Usage: "`MODE` sandbox, none (loopback only) or host (none of its own)"},
 		&cli.BoolFlag{Name: "host-loopback", Usage: "let it reach the host's 127.0.0.1 and ::1, by way of its gateway"},
 		&cli.StringFlag{Name: "dns", Usage: "`ADDR` the server to ask instead of the host's resolvers, or none"},
@@ -89,7 +90,7 @@ func grouped(category string, flags ...cli.Flag) []cli.Flag {
 // needsLink are the flags that speak of the link, the stack or what crosses
 // them. With --network none or host there is neither.
 var needsLink = []string{
-	"publish", "mtu", "cidr", "cidr6", "ipv6", "dns", "host-loopback",
+	"publish", "splice", "mtu", "cidr", "cidr6", "ipv6", "dns", "host-loopback",
 	"link", "gso", "software-gso", "gro", "tx-checksum-offload", "rx-checksum-offload",
 	"qdisc", "num-network-channels", "impair", "pcap", "log-packets",
 }

@@ -207,11 +207,15 @@ func (r *running) connect() error {
 		return nil
 	}
 	info, files := r.sandbox.Link()
-	n, err := network.Start(network.Config{
+	cfg := network.Config{
 		Info: info, Files: files, Plan: r.plan, MTU: s.Link.MTU, DNS: s.DNS, HostLoopback: s.HostLoopback,
 		Published: r.published, Impair: s.Impair, PCAP: s.PCAP,
 		LogPackets: s.LogPackets, PacketLog: r.packetLog, Log: r.log,
-	})
+	}
+	if s.Splice {
+		cfg.Sockets = r.sandbox.Sockets
+	}
+	n, err := network.Start(cfg)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ const interfaceName = "tap0"
 // has had any effect yet.
 type settings struct {
 	Publish      []spec.Spec
+	Splice       bool
 	Network      userns.Mode
 	HostLoopback bool
 	DNS          network.DNS
@@ -57,6 +58,7 @@ type settings struct {
 func readSettings(c *cli.Context) (*settings, error) {
 	s := &settings{
 		HostLoopback: c.Bool("host-loopback"),
+		Splice:       c.Bool("splice"),
 		IPv6:         c.Bool("ipv6"),
 		Hostname:     c.String("hostname"),
 		Name:         c.String("name"),

@@ -18,7 +18,7 @@ import (
 func TestDefaults(t *testing.T) {
 	got := typeIn(t, "run")
 	want := &settings{
-		Publish: []spec.Spec{}, Network: userns.NetworkSandbox, IPv6: true, UserMap: userns.MapAuto, NetRaw: true,
+		Publish: []spec.Spec{}, Splice: true, Network: userns.NetworkSandbox, IPv6: true, UserMap: userns.MapAuto, NetRaw: true,
 		Link: tapdev.Options{
 			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: network.DefaultQueues(),
 			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
@@ -41,6 +41,7 @@ func TestFlagsReachTheSettings(t *testing.T) {
 		{"--network none", func(s *settings) any { return s.Network }, userns.NetworkNone},
 		{"--network=host", func(s *settings) any { return s.Network }, userns.NetworkHost},
 		{"--host-loopback", func(s *settings) any { return s.HostLoopback }, true},
+		{"--splice=false", func(s *settings) any { return s.Splice }, false},
 		{"--dns none", func(s *settings) any { return s.DNS }, network.DNS{None: true}},
 		{"--dns 9.9.9.9", func(s *settings) any { return s.DNS.Upstream }, netip.MustParseAddrPort("9.9.9.9:53")},
 		{"--dns [2620:fe::fe]:5353", func(s *settings) any { return s.DNS.Upstream }, netip.MustParseAddrPort("[2620:fe::fe]:5353")},

@@ -22,6 +22,10 @@ type setting struct {
 	apply       func(*tapdev.Options)
 }
 
+// splice is the one choice that is not of a link: whether clients of published
+// ports do without it.
+const splice = "splice"
+
 // Chosen is the choice in the environment. It panics where that is none: tests
 // would pass for links that they have not seen.
 //
@@ -70,11 +74,14 @@ func effect(name, value string) (func(*tapdev.Options), error) {
 		return func(o *tapdev.Options) { o.Queues = n }, nil
 	}
 	field, known := switches[name]
-	if !known {
+	if !known && name != splice {
 		return nil, fmt.Errorf("no such choice")
 	}
 	if value != "true" && value != "false" {
 		return nil, fmt.Errorf("neither true nor false")
+	}
+	if name == splice {
+		return func(*tapdev.Options) {}, nil
 	}
 	return func(o *tapdev.Options) { *field(o) = value == "true" }, nil
 }
@@ -92,6 +99,12 @@ func (c Choice) Apply(o *tapdev.Options) {
 	for _, s := range c.said {
 		s.apply(o)
 	}
+}
+
+// Splice reports whether clients of published ports may do without the link: they
+// may, unless that is said.
+func (c Choice) Splice() bool {
+	return !slices.ContainsFunc(c.said, func(s setting) bool { return s.name == splice && s.value == "false" })
 }
 
 // Flags are those of `sbxnet run` that say the same. Put before a test's own:

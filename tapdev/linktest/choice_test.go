@@ -68,6 +68,9 @@ func TestChoiceIsBuiltIn(t *testing.T) {
 	if got, want := c.BuildFlags(), []string{"-tags=linktest", "-ldflags=-X 'sbxnet/cmd/sbxnet/network.choice=" + text + "'"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if s, err := Parse("gso=false splice=false"); err != nil || s.Splice() || !c.Splice() || !(Choice{}).Splice() {
+		t.Errorf("splice=false is not read as that: %v, %v", s, err)
+	}
 	if got := (Choice{}).BuildFlags(); got != nil {
 		t.Errorf("no choice is built in as %q", got)
 	}

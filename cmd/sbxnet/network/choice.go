@@ -24,5 +24,5 @@ func init() {
 	if err != nil {
 		panic(fmt.Sprintf("the link that was chosen for tests: %v", err))
 	}
-	choose = c.Apply
+	choose, maySplice = c.Apply, c.Splice()
 }

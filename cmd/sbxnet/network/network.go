@@ -65,6 +65,10 @@ type Config struct {
 	// Published are ports that are open from the start. Start takes their
 	// sockets over, also when it fails.
 	Published []spec.Bound
+	// Sockets makes sockets inside the sandbox for clients of published ports, as
+	// portfwd.Config says; nil: they go over the link. Where something around the
+	// link is to see them, they do so all the same.
+	Sockets func(v6 bool, n int) ([]*os.File, error)
 	// Impair makes the link a bad network.
 	Impair impair.Spec
 	// PCAP names the file to write what crosses the link to; empty: none.
@@ -140,6 +144,9 @@ func (n *Network) forward(link tapdev.Link) error {
 	forwarding.HardwareAddr, forwarding.SandboxHardwareAddr = cfg.GatewayHardwareAddr, cfg.HardwareAddr
 	forwarding.HostLoopback = cfg.HostLoopback
 	forwarding.Published = cfg.Published
+	if _, watched := link.(tapdev.Wrapper); !watched && maySplice {
+		forwarding.Sockets = cfg.Sockets
+	}
 	forwarding.Logger = cfg.Log
 	if !cfg.DNS.None {
 		names := n.nameServer()

@@ -19,3 +19,6 @@ func LinkOptions(kind tapdev.Kind, queues int) tapdev.Options {
 // choose changes nothing, except in the program that tests build to have it open
 // other links: see choice.go.
 var choose = func(*tapdev.Options) {}
+
+// maySplice is false in that program only, too.
+var maySplice = true
