@@ -101,6 +101,33 @@ func TestLargestSuperSegments(t *testing.T) {
 	})
 }
 
+func TestPersistentTAPStaysWhenItsLinkIsClosed(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	needTAP(t)
+	offloads, plain := testOptions(TAP), testOptions(TAP)
+	plain.GSO, plain.TXChecksum, plain.RXChecksum = false, false, false
+	for _, o := range []Options{offloads, plain} {
+		for _, multi := range []netlink.TuntapFlag{0, netlink.TUNTAP_MULTI_QUEUE} {
+			tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: o.Name}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | multi}
+			check(t, netlink.LinkAdd(tap))
+			if o.Queues = 1; multi != 0 {
+				o.Queues = 3
+			}
+			info, files, err := Open(o)
+			check(t, err)
+			if info.VnetHeader == o.plain() || len(files) != o.Queues {
+				t.Errorf("%+v, %d files", info, len(files))
+			}
+			closeAll(files)
+			if err := netlink.LinkDel(tap); err != nil {
+				t.Errorf("it is not there any more, after a link with %+v: %v", o, err)
+			}
+		}
+	}
+}
+
 func TestAutoTakesPacketLinkWithoutTunDevice(t *testing.T) {
 	if !inNamespace(t) {
 		return

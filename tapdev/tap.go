@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"sbxnet/tapdev/virtio"
@@ -103,14 +104,17 @@ func openVnetQueue(name string, flags uint16) (*os.File, error) {
 	return os.NewFile(uintptr(fd), tunPath), nil
 }
 
-// openPlainTAP opens a TAP without virtio header.
+// openPlainTAP opens a TAP without virtio header. Water makes a device
+// persistent or not; one that is there already stays as it is.
 func openPlainTAP(o Options) ([]*os.File, error) {
+	persist := persistent(o.Name)
 	var files []*os.File
 	for range o.Queues {
 		dev, err := water.New(water.Config{
 			DeviceType: water.TAP,
 			PlatformSpecificParams: water.PlatformSpecificParams{
 				Name:       o.Name,
+				Persist:    persist,
 				MultiQueue: o.Queues > 1,
 			},
 		})
@@ -127,6 +131,17 @@ func openPlainTAP(o Options) ([]*os.File, error) {
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// persistent reports whether there is a device of that name that stays when
+// nobody has it open.
+func persistent(name string) bool {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false
+	}
+	tap, ok := link.(*netlink.Tuntap)
+	return ok && !tap.NonPersist
 }
 
 // Offloads that a TAP may be asked for, the most first. USO4 goes only with
