@@ -3,7 +3,8 @@ package main
 import (
 	"strconv"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/userns"
 )
 

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
 )
 
 const compatHelp = `sbxnet compat has container engines use sbxnet in the place of other tools.

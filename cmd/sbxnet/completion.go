@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/state"
 )
 
@@ -144,7 +145,7 @@ func argumentsOf(c *cli.Command, typed []string, partial string) []string {
 func takesValue(c *cli.Command, word string) bool {
 	for _, f := range c.Flags {
 		if slices.Contains(f.Names(), strings.TrimLeft(word, "-")) {
-			return f.Doc().TakesValue
+			return f.(cli.DocGenerationFlag).TakesValue()
 		}
 	}
 	return false

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/state"
 	"sbxnet/userns"
 )
@@ -36,18 +37,15 @@ func (p *program) controlCommands() []*cli.Command {
 
 // command is one with flags of its own and help for them.
 func (p *program) command(name, help string, flags []cli.Flag, do func(*cli.Context) error) *cli.Command {
+	if len(flags) > 0 {
+		help += "\n"
+	}
+	for _, f := range flags {
+		help += flagHelp(f.(cli.DocGenerationFlag))
+	}
 	return &cli.Command{
-		Name: name, Flags: flags, Action: do,
-		Help: func() string {
-			text := help
-			if len(flags) > 0 {
-				text += "\n"
-			}
-			for _, f := range flags {
-				text += flagHelp(f)
-			}
-			return text
-		},
+		Name: name, Flags: flags, CustomHelpTemplate: help,
+		HideHelpCommand: true, OnUsageError: refuseFlag, Action: do,
 	}
 }
 

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
+	"embed"
 	"encoding/json"
 	"fmt"
+	"html/template"
 	"io/fs"
 	"net"
 	"net/http"
@@ -43,6 +46,11 @@ type demoTask struct {
 // What the demo's two listeners say to whoever reaches them.
 func (t demoTask) hostGreeting() string    { return "sbxnet demo on the host " + t.Mark }
 func (t demoTask) sandboxGreeting() string { return "sbxnet demo in the sandbox " + t.Mark }
+
+//go:embed demo/page.html demo/style.css demo/checks.js
+var demoFiles embed.FS
+
+var demoPage = template.Must(template.ParseFS(demoFiles, "demo/page.html"))
 
 // A demoServer is the web server in the demo's sandbox.
 type demoServer struct {
@@ -118,6 +126,19 @@ func (s *demoServer) handler() http.Handler {
 	})
 }
 
+// pageData is what page.html shows.
+type pageData struct {
+	Visitor                 string
+	FromGateway             bool
+	Checks                  []string
+	Addresses               []shownAddress
+	Routes                  []shownRoute
+	Resolver, Link          string
+	Hostname                string
+	UserInside, UserOutside string
+	Namespace               string
+}
+
 func (s *demoServer) page(w http.ResponseWriter, r *http.Request) {
 	data := pageData{
 		Visitor:     r.RemoteAddr,
@@ -132,14 +153,14 @@ func (s *demoServer) page(w http.ResponseWriter, r *http.Request) {
 	}
 	data.Hostname, _ = os.Hostname()
 	data.Namespace, _ = os.Readlink("/proc/self/ns/net")
-	page, err := data.render()
-	if err != nil {
+	var page bytes.Buffer
+	if err := demoPage.Execute(&page, data); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Write(page)
+	w.Write(page.Bytes())
 }
 
 func (s *demoServer) fromGateway(remote string) bool {

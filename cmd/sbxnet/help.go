@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
 )
 
 const appHelp = `sbxnet gives a command its own network, without privilege.
@@ -52,42 +52,36 @@ func runHelp() string {
 	return groupedHelp(runHelpHead, runFlags())
 }
 
-// attachHelp is that of attach.
-func attachHelp() string {
-	return groupedHelp(attachHelpHead, attachFlags())
-}
-
 // groupedHelp is head, and flags under the names of their groups.
 func groupedHelp(head string, flags []cli.Flag) string {
 	var b strings.Builder
 	b.WriteString(head)
 	group := ""
 	for _, f := range flags {
-		if g := f.Doc().Category; g != group {
+		if g := f.(cli.CategorizableFlag).GetCategory(); g != group {
 			group = g
 			fmt.Fprintf(&b, "\n%s\n", group)
 		}
-		b.WriteString(flagHelp(f))
+		b.WriteString(flagHelp(f.(cli.DocGenerationFlag)))
 	}
 	return b.String()
 }
 
 // flagHelp is one line, or two where the flag's own part is long.
-func flagHelp(f cli.Flag) string {
+func flagHelp(f cli.DocGenerationFlag) string {
 	const column = 36
 	names := "      --" + f.Names()[0]
 	if len(f.Names()) > 1 {
 		names = "  -" + f.Names()[1] + ", --" + f.Names()[0]
 	}
-	doc := f.Doc()
-	value, usage := splitUsage(doc.Usage)
-	switch {
-	case !doc.TakesValue && doc.Default == "true":
+	value, usage := splitUsage(f.GetUsage())
+	switch standard := strings.Trim(f.GetDefaultText(), `"`); {
+	case !f.TakesValue() && standard == "true":
 		names += "=false"
-	case doc.TakesValue:
+	case f.TakesValue():
 		names += " " + value
-		if doc.Default != "" {
-			usage += " (default: " + doc.Default + ")"
+		if standard != "" {
+			usage += " (default: " + standard + ")"
 		}
 	}
 	if len(names)+2 > column {

@@ -8,7 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/cmd/sbxnet/state"
 )

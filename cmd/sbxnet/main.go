@@ -5,9 +5,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
+	"strings"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/pasta"
 	"sbxnet/cmd/sbxnet/rootlesskit"
 	"sbxnet/cmd/sbxnet/slirp4netns"
@@ -59,14 +62,20 @@ func (p *program) main(args []string) int {
 
 func (p *program) app() *cli.App {
 	return &cli.App{
-		Name:         "sbxnet",
-		Writer:       p.stdout,
-		Help:         func() string { return appHelp },
-		OnUsageError: refuseFlag,
-		Action:       p.unknownCommand,
+		Name:                      "sbxnet",
+		Writer:                    p.stdout,
+		ErrWriter:                 p.stderr,
+		CustomAppHelpTemplate:     appHelp,
+		HideHelpCommand:           true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // main does
+		OnUsageError:              refuseFlag,
+		Action:                    unknownCommand,
 		Commands: append(p.controlCommands(), []*cli.Command{
 			{
-				Name: "run", Flags: runFlags(), Help: runHelp,
+				Name: "run", Flags: runFlags(), CustomHelpTemplate: runHelp(),
+				HideHelpCommand: true, OnUsageError: refuseFlag,
 				Action: func(c *cli.Context) error {
 					s, err := readSettings(c)
 					if err != nil {
@@ -76,7 +85,8 @@ func (p *program) app() *cli.App {
 				},
 			},
 			{
-				Name: "attach", Flags: attachFlags(), Help: attachHelp,
+				Name: "attach", Flags: attachFlags(), CustomHelpTemplate: groupedHelp(attachHelpHead, attachFlags()),
+				HideHelpCommand: true, OnUsageError: refuseFlag,
 				Action: func(c *cli.Context) error {
 					s, err := readAttachSettings(c)
 					if err != nil {
@@ -87,7 +97,7 @@ func (p *program) app() *cli.App {
 			},
 			p.command("compat", compatHelp, nil, p.compat),
 			p.command("completion", completionHelp, nil, p.completion),
-			{Name: completeCommand, Hidden: true, Help: func() string { return "" }, Action: p.complete},
+			{Name: completeCommand, Hidden: true, HideHelpCommand: true, OnUsageError: refuseFlag, Action: p.complete},
 			p.plain("demo", "sbxnet demo starts a web server in a sandbox, prints its address, and shows what it sees.\nCtrl-C ends it.\n",
 				func() error { return p.demo() }),
 			p.plain("doctor", "sbxnet doctor prints a line for each thing that sbxnet needs or likes of this machine:\nok, degraded or missing, and the command that mends it. It exits with 1 if run cannot work.\n",
@@ -103,7 +113,8 @@ func (p *program) app() *cli.App {
 // plain is a command without flags or arguments.
 func (p *program) plain(name, help string, do func() error) *cli.Command {
 	return &cli.Command{
-		Name: name, Help: func() string { return help }, Hidden: help == "",
+		Name: name, CustomHelpTemplate: help, Hidden: help == "",
+		HideHelpCommand: true, OnUsageError: refuseFlag,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("%s %s: takes no arguments", name, shown(c.Args().First()))
@@ -113,31 +124,41 @@ func (p *program) plain(name, help string, do func() error) *cli.Command {
 	}
 }
 
-func (p *program) unknownCommand(c *cli.Context) error {
+func unknownCommand(c *cli.Context) error {
 	if !c.Args().Present() {
-		_, err := io.WriteString(p.stdout, appHelp)
-		return err
+		return cli.ShowAppHelp(c)
 	}
 	return usagef("%s: no such command; sbxnet --help lists them (sbxnet run -- %[1]s runs it in a sandbox)", shown(c.Args().First()))
 }
 
-// refuseFlag puts what cannot be read into this program's form.
-func refuseFlag(c *cli.Context, e *cli.FlagError) error {
-	switch e.Problem {
-	case cli.Undefined:
+// The flag package reports what it cannot parse in sentences of its own.
+var (
+	unknownFlag  = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
+	missingValue = regexp.MustCompile(`^flag needs an argument: -(.*)$`)
+	badBool      = regexp.MustCompile(`^invalid boolean value ("(?:[^"\\]|\\.)*") for -(\S+?): `)
+	badSyntax    = regexp.MustCompile(`^bad flag syntax: (.*)$`)
+)
+
+// refuseFlag puts the flag package's errors into this program's form.
+func refuseFlag(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if m := unknownFlag.FindStringSubmatch(text); m != nil {
 		hint := ""
 		if helpPrefix(c) == "run " {
 			hint = ", and write -- before CMD"
 		}
-		return usagef("%s: no such flag%s; see sbxnet %s--help%s", shown(dashes(e.Name)), nearest(c, e.Name), helpPrefix(c), hint)
-	case cli.NoValue:
-		return usagef("%s: no value after it; see sbxnet %s--help", dashes(e.Name), helpPrefix(c))
-	case cli.NoBool:
-		return usagef("%s=%s: neither true nor false; write %[1]s or %[1]s=false", dashes(e.Name), shown(e.Value))
-	case cli.BadSyntax:
-		return usagef("%s: not a flag; see sbxnet %s--help", shown(e.Name), helpPrefix(c))
+		return usagef("%s: no such flag%s; see sbxnet %s--help%s", shown(dashes(m[1])), nearest(c, m[1]), helpPrefix(c), hint)
 	}
-	return usagef("%w", e)
+	if m := missingValue.FindStringSubmatch(text); m != nil {
+		return usagef("%s: no value after it; see sbxnet %s--help", dashes(m[1]), helpPrefix(c))
+	}
+	if m := badBool.FindStringSubmatch(text); m != nil {
+		return usagef("%s=%s: neither true nor false; write %[1]s or %[1]s=false", dashes(m[2]), strings.Trim(m[1], `"`))
+	}
+	if m := badSyntax.FindStringSubmatch(text); m != nil {
+		return usagef("%s: not a flag; see sbxnet %s--help", shown(m[1]), helpPrefix(c))
+	}
+	return usagef("%w", err)
 }
 
 // dashes is a flag as it is written: one dash before a letter, two before a
@@ -150,7 +171,7 @@ func dashes(name string) string {
 }
 
 func helpPrefix(c *cli.Context) string {
-	if c.Command.Name == c.App.Name {
+	if c.Command == nil || c.Command.Name == "" || c.Command.Name == "sbxnet" {
 		return ""
 	}
 	return c.Command.Name + " "
@@ -158,7 +179,10 @@ func helpPrefix(c *cli.Context) string {
 
 // nearest suggests the flag that was meant, if one is near.
 func nearest(c *cli.Context, name string) string {
-	if s := c.Command.Nearest(name); s != "" {
+	if c.Command == nil || len(name) < 2 || cli.SuggestFlag == nil {
+		return ""
+	}
+	if s := strings.TrimLeft(cli.SuggestFlag(c.Command.Flags, name, true), "-"); s != "" {
 		return ", perhaps " + dashes(s)
 	}
 	return ""

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"os"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/userns"
 )
 

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/state"
 )
 

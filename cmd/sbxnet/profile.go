@@ -13,7 +13,7 @@ import (
 	"runtime/trace"
 	"syscall"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
 )
 
 const groupProfiling = "Profiling"

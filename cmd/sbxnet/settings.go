@@ -8,7 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/network"
 	"sbxnet/portfwd/spec"
 	"sbxnet/tapdev"
@@ -121,8 +122,8 @@ func asTyped(c *cli.Context, name string) string {
 			return "--" + name
 		}
 		return "--" + name + "=false"
-	case []string:
-		return "-p " + shown(strings.Join(v, " -p "))
+	case cli.StringSlice:
+		return "-p " + shown(strings.Join(v.Value(), " -p "))
 	default:
 		return "--" + name + " " + shown(c.String(name))
 	}

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"sbxnet/cmd/sbxnet/cli"
+	"github.com/urfave/cli/v2"
+
 	"sbxnet/cmd/sbxnet/state"
 	"sbxnet/portfwd"
 )

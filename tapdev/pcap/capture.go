@@ -7,6 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+
 	"sbxnet/netstack/frame"
 	"sbxnet/tapdev"
 	"sbxnet/tapdev/gso"
@@ -44,8 +48,14 @@ func Capture(l tapdev.Link, w io.Writer, opts Options) (tapdev.Link, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	ng := ngWriter{w: w}
-	if err := ng.start(opts.Interface, opts.SnapLength); err != nil {
+	ng, err := pcapgo.NewNgWriterInterface(w, pcapgo.NgInterface{
+		Name: opts.Interface, OS: "linux", LinkType: layers.LinkTypeEthernet, SnapLength: uint32(opts.SnapLength),
+		TimestampResolution: 9,
+	}, pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "sbxnet", OS: "linux"}})
+	if err == nil {
+		err = ng.Flush()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("start capture: %w", err)
 	}
 	return wrap(l, &capture{ng: ng, w: w, opts: opts}), nil
@@ -54,7 +64,7 @@ func Capture(l tapdev.Link, w io.Writer, opts Options) (tapdev.Link, error) {
 // capture is the observer that writes a file. Queues share it under a lock.
 type capture struct {
 	mu      sync.Mutex
-	ng      ngWriter
+	ng      *pcapgo.NgWriter
 	w       io.Writer
 	opts    Options
 	scratch []byte
@@ -67,7 +77,7 @@ func (c *capture) received(queue int, in []tapdev.Received) {
 	now := c.opts.Now()
 	for i := range in {
 		c.scratch = append(c.scratch[:0], in[i].Data...)
-		c.frame(queue, inbound, now, in[i].Offload)
+		c.frame(queue, pcapgo.NgEpbFlagDirectionInbound, now, in[i].Offload)
 	}
 	c.flush()
 }
@@ -78,24 +88,28 @@ func (c *capture) sending(queue int, out []frame.Frame) {
 	now := c.opts.Now()
 	for i := range out {
 		c.scratch = out[i].AppendTo(c.scratch[:0])
-		c.frame(queue, outbound, now, out[i].Offload)
+		c.frame(queue, pcapgo.NgEpbFlagDirectionOutbound, now, out[i].Offload)
 	}
 	c.flush()
 }
 
 // frame writes what is in scratch.
-func (c *capture) frame(queue int, d direction, now time.Time, o frame.Offload) {
+func (c *capture) frame(queue int, direction pcapgo.NgEpbFlag, now time.Time, o frame.Offload) {
 	if c.err != nil {
 		return
 	}
 	gso.FinishBytes(c.scratch, &o)
 	kept := c.scratch[:min(len(c.scratch), c.opts.SnapLength)]
-	c.failed(c.ng.packet(kept, len(c.scratch), now, d, queue))
+	id := uint32(queue)
+	c.failed(c.ng.WritePacketWithOptions(
+		gopacket.CaptureInfo{Timestamp: now, CaptureLength: len(kept), Length: len(c.scratch)}, kept,
+		pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: direction}, Queue: &id},
+	))
 }
 
 func (c *capture) flush() {
 	if c.err == nil {
-		c.failed(c.ng.flush())
+		c.failed(c.ng.Flush())
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	"sbxnet/netstack/checksum"
 	"sbxnet/netstack/frame"
 	"sbxnet/tapdev"
-	"sbxnet/tapdev/gso"
 )
 
 func check(t *testing.T, err error) {
@@ -128,43 +127,6 @@ func TestCaptureSnapLengthKeepsTrueLength(t *testing.T) {
 	p := readAll(t, &file)[0]
 	if len(p.data) != 64 || p.info.Length != 1054 {
 		t.Errorf("%d bytes kept of %d", len(p.data), p.info.Length)
-	}
-}
-
-// TestCaptureNamesWhatItIsOf: section, interface and queue, and packets of any
-// length, which blocks are padded to.
-func TestCaptureNamesWhatItIsOf(t *testing.T) {
-	a, b := tapdev.NewChannel(1500)
-	defer b.Close()
-	var file bytes.Buffer
-	l, err := Capture(a, &file, Options{Interface: "tap0", SnapLength: 1000})
-	check(t, err)
-	lengths := []int{54, 55, 56, 57, 999, 1001}
-	for _, n := range lengths {
-		check(t, l.Queues()[0].Write([]frame.Frame{tcpFrame(n-54, 0)}))
-	}
-	ng, err := pcapgo.NewNgReader(&file, pcapgo.DefaultNgReaderOptions)
-	check(t, err)
-	for i, n := range lengths {
-		data, ci, opts, err := ng.ReadPacketDataWithOptions()
-		check(t, err)
-		f := tcpFrame(n-54, 0)
-		whole := f.AppendTo(nil)
-		gso.FinishBytes(whole, &f.Offload)
-		if ci.Length != n || !bytes.Equal(data, whole[:min(n, 1000)]) {
-			t.Errorf("packet %d of %d bytes: %d kept, said to be of %d", i, n, len(data), ci.Length)
-		}
-		if opts.Queue == nil || *opts.Queue != 0 {
-			t.Errorf("packet %d: queue %v, want 0", i, opts.Queue)
-		}
-	}
-	if s := ng.SectionInfo(); s.Application != "sbxnet" || s.OS != "linux" {
-		t.Errorf("section %+v", s)
-	}
-	i, err := ng.Interface(0)
-	check(t, err)
-	if i.Name != "tap0" || i.OS != "linux" || i.SnapLength != 1000 || i.TimestampResolution != 9 {
-		t.Errorf("interface %+v", i)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/version"
+	"github.com/urfave/cli/v2"
 
-	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/userns"
 )
@@ -60,14 +60,16 @@ func statusOf(err error) int {
 
 func (p *program) app(listeners []*os.File) *cli.App {
 	return &cli.App{
-		Name:    "rootlesskit",
-		Version: version.Version,
-		Writer:  p.stdout,
-		Help:    func() string { return usage },
-		Flags:   flags(),
-		OnUsageError: func(_ *cli.Context, err *cli.FlagError) error {
-			return fmt.Errorf("%w; see rootlesskit --help", err)
-		},
+		Name:                      "rootlesskit",
+		Version:                   version.Version,
+		Writer:                    p.stdout,
+		ErrWriter:                 p.stderr,
+		CustomAppHelpTemplate:     strings.ReplaceAll(usage, "{{", `{{"{{"}}`),
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true,
+		Flags:                     flags(),
+		ExitErrHandler:            func(*cli.Context, error) {}, // main does
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w; see rootlesskit --help", err) },
 		Action: func(c *cli.Context) error {
 			if part := c.String("print-semver"); part != "" {
 				return p.printVersion(part)

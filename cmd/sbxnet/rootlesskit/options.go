@@ -8,8 +8,8 @@ import (
 
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port"
 	"github.com/rootless-containers/rootlesskit/v3/pkg/port/portutil"
+	"github.com/urfave/cli/v2"
 
-	"sbxnet/cmd/sbxnet/cli"
 	"sbxnet/cmd/sbxnet/console"
 	"sbxnet/userns"
 )
