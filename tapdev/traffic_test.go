@@ -17,31 +17,35 @@ import (
 	"sbxnet/netstack/frame"
 )
 
-// modes are all ways to open a link that move frames differently.
+// modes are all ways to open a link that move frames differently: every
+// combination of offloads, with one queue and with four, and other MTUs.
 func modes() map[string]Options {
 	all := map[string]Options{}
 	for _, kind := range []Kind{TAP, Packet} {
-		add := func(name string, change func(o *Options)) {
-			o := testOptions(kind)
-			change(&o)
-			all[string(kind)+" "+name] = o
+		for _, queues := range []int{1, 4} {
+			for on := range 1 << 5 {
+				o := testOptions(kind)
+				o.Queues = queues
+				name := fmt.Sprintf("%s, queues: %d", kind, queues)
+				for i, offload := range []struct {
+					name string
+					on   *bool
+				}{{"GSO", &o.GSO}, {"software GSO", &o.SoftwareGSO}, {"GRO", &o.GRO}, {"TX checksum", &o.TXChecksum}, {"RX checksum", &o.RXChecksum}} {
+					if *offload.on = on>>i&1 != 0; *offload.on {
+						name += ", " + offload.name
+					}
+				}
+				all[name] = o
+			}
 		}
-		add("all offloads", func(o *Options) {})
-		add("fifo", func(o *Options) { o.QDisc = "fifo" })
-		add("MTU 65520", func(o *Options) { o.MTU = 65520 })
-		add("MTU 576", func(o *Options) { o.MTU = 576 })
-		add("two queues", func(o *Options) { o.Queues = 2 })
-		add("no GRO", func(o *Options) { o.GRO = false })
-		add("software GSO", func(o *Options) { o.GSO = false })
-		add("no GSO at all", func(o *Options) { o.GSO, o.SoftwareGSO = false, false })
-		add("no TX checksum", func(o *Options) { o.TXChecksum = false })
-		add("no RX checksum", func(o *Options) { o.RXChecksum = false })
-		add("no checksums", func(o *Options) { o.RXChecksum, o.TXChecksum = false, false })
-		add("plain, software GSO", func(o *Options) { o.RXChecksum, o.TXChecksum, o.GSO = false, false, false })
-		add("plain, two queues", func(o *Options) { o.RXChecksum, o.TXChecksum, o.GSO, o.Queues = false, false, false, 2 })
-		add("plain", func(o *Options) {
-			o.RXChecksum, o.TXChecksum, o.GSO, o.SoftwareGSO = false, false, false, false
-		})
+		for _, mtu := range []int{576, 65520} {
+			o := testOptions(kind)
+			o.MTU = mtu
+			all[fmt.Sprintf("%s, MTU %d", kind, mtu)] = o
+		}
+		o := testOptions(kind)
+		o.QDisc = "fifo"
+		all[string(kind)+", fifo"] = o
 	}
 	return all
 }
