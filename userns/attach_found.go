@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -121,7 +122,9 @@ func defaultRoutes(family int) ([]hop, error) {
 		if _, ok := names[index]; !ok {
 			names[index] = deviceName(index)
 		}
-		hops = append(hops, hop{addr.Unmap(), names[index]})
+		if names[index] != "" {
+			hops = append(hops, hop{addr.Unmap(), names[index]})
+		}
 	}
 	for _, r := range routes {
 		if !isDefault(r.Dst) || r.Type != unix.RTN_UNICAST {
@@ -145,9 +148,14 @@ func isDefault(dst *net.IPNet) bool {
 	return ones == 0
 }
 
+// deviceName is the name of a device; empty if it has gone, as its routes then have.
 func deviceName(index int) string {
 	link, err := netlink.LinkByIndex(index)
-	if err != nil {
+	var none netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &none):
+		return ""
+	case err != nil:
 		return fmt.Sprintf("#%d", index)
 	}
 	return link.Attrs().Name

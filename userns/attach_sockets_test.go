@@ -32,23 +32,33 @@ func TestAttachmentMakesSocketsForAddressesThatItFinds(t *testing.T) {
 	}
 }
 
-func TestAttachmentMakesSocketsAndTakesItsRulesBack(t *testing.T) {
-	ns := makeNamespace(t, "", rootInside...)
-	const settings = "ip rule; ip -6 rule; ip route show table all; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect"
-	a := attached(t, attachTo(ns))
-	before := ns.run(t, "ip rule; ip -6 rule; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect")
-	meetEverywhere(t, a)
-	if out := ns.run(t, settings); !strings.Contains(out, "fwmark") {
-		t.Errorf("no rules while it is attached:\n%s", out)
-	}
-	must(t, a.Close())
-	if out := ns.run(t, "ip rule; ip -6 rule; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect"); out != before {
-		t.Errorf("after it\n%sbefore\n%s", out, before)
-	}
-	if out := ns.run(t, settings); strings.Contains(out, fmt.Sprint(SocketMark)) {
-		t.Errorf("its table is left:\n%s", out)
-	}
-	if _, err := a.Sockets(false, 1); err == nil {
-		t.Error("sockets after Close")
+// settings are what steering changes in a namespace of others.
+const settings = "ip rule; ip -6 rule; cd /proc/sys/net; cat ipv4/tcp_fwmark_accept ipv?/fwmark_reflect"
+
+func TestAttachmentTakesItsRulesBack(t *testing.T) {
+	for name, end := range map[string]func(*Attachment) error{
+		"closed":         func(a *Attachment) error { return a.Close() },
+		"sbxnet is gone": func(a *Attachment) error { return a.conn.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns := makeNamespace(t, "echo 1 > /proc/sys/net/ipv6/fwmark_reflect", rootInside...)
+			a := attached(t, attachTo(ns))
+			pid, before := a.PID(), ns.run(t, settings)
+			meetEverywhere(t, a)
+			if out := ns.run(t, settings); strings.Count(out, "fwmark") != 6 || !strings.HasSuffix(out, "\n1\n1\n1\n") {
+				t.Errorf("while it is attached:\n%s", out)
+			}
+			must(t, end(a))
+			gone(t, pid)
+			if out := ns.run(t, settings); out != before {
+				t.Errorf("after it\n%sbefore\n%s", out, before)
+			}
+			if out := ns.run(t, "ip route show table all; ip -6 route show table all"); strings.Contains(out, fmt.Sprint(SocketMark)) {
+				t.Errorf("its table is left:\n%s", out)
+			}
+			if _, err := a.Sockets(false, 1); err == nil || strings.Contains(err.Error(), "\n") {
+				t.Errorf("sockets after it: %v", err)
+			}
+		})
 	}
 }

@@ -29,8 +29,9 @@
 // # Control socket
 //
 // A SOCK_SEQPACKET pair carries one JSON message a datagram. Down: mapped,
-// exec, signal, end, remove; to who attaches listen, to init serve instead, which
-// brings a socket for that alone, lest its answers come between others. Up: note,
+// exec, signal, end, remove; to who attaches listen and sockets, to init serve
+// instead, which brings a socket for these alone, lest its answers come between
+// others. Up: note,
 // ready (with descriptors), started, exited, failed, found. End of file is a message as well: init takes it for the death of sbxnet,
 // however that came about, ends the sandbox, and removes what sbxnet would have
 // (Config.Remove); sbxnet takes it for the death of init. So does the process that
@@ -51,6 +52,15 @@
 // enters no user namespace for Attach: a process with root's user ID in the
 // user namespace of somebody else could be traced by that one. Join becomes the
 // sandbox's root instead, which is the user who started it.
+//
+// # Sockets inside
+//
+// Sockets of the sandbox's network are made by who is in it and sent up. Listen
+// binds them, for servers outside that are to be found inside. Sockets makes them
+// for clients outside that connect to a server inside: each takes its client's
+// address, and marks its packets. Rules for that mark, made when the first are
+// asked for, bring the server's answers back over lo (steering.go). The link and
+// what is not marked know nothing of it.
 //
 // # Ending
 //

@@ -52,9 +52,9 @@ func (sb *Sandbox) Sockets(v6 bool, n int) ([]*os.File, error) {
 	})
 }
 
-// Sockets is [Sandbox.Sockets] for the namespace attached to. What they change in
-// it is undone by Close; without that, or when the process inside was killed, it
-// remains and concerns nobody.
+// Sockets is [Sandbox.Sockets] for the namespace attached to. What the first call
+// changes in it is undone by Close, and when this process dies. If the process
+// inside is killed it stays, and concerns none but such sockets.
 func (a *Attachment) Sockets(v6 bool, n int) ([]*os.File, error) {
 	return socketsBy(v6, n, func(m message, n int) ([]*os.File, error) {
 		a.asking.Lock()
