@@ -101,12 +101,12 @@ func TestSteeringIsMended(t *testing.T) {
 // find another server here.
 func TestTranslatedDestinationReachesNobodyElse(t *testing.T) {
 	sb := runningSandbox(t, linked())
-	out, err := joinCommand(t, sb.PID(), `set -e
+	out, err := joinCommand(t, sb.PID(), `exec 2>&1; set -e
 		iptables -t nat -A OUTPUT -d 10.0.2.100 -p tcp --dport 8080 -j DNAT --to-destination 172.30.0.2:80
 		ip6tables -t nat -A OUTPUT -d fd00::100 -p tcp --dport 8080 -j DNAT --to-destination '[fd11::2]:80'
 		ip link add bridge0 type veth peer name container0
 		ip link set bridge0 up; ip link set container0 up
-		ip addr add 172.30.0.1/16 dev bridge0; ip addr add fd11::1/64 dev bridge0 nodad`).CombinedOutput()
+		ip addr add 172.30.0.1/16 dev bridge0; ip addr add fd11::1/64 dev bridge0 nodad`).Output()
 	if err != nil {
 		skip(t, "no address translation: %v: %s", err, out)
 	}
