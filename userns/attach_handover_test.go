@@ -31,7 +31,7 @@ func TestAttachmentIsTheSameWhenTakenOver(t *testing.T) {
 	if !b.Found().equal(before) || b.PID() != pid {
 		t.Errorf("found %+v by process %d, before %+v by %d", b.Found(), b.PID(), before, pid)
 	}
-	if info, files := b.Link(); info.Name != "tap0" || len(files) != 1 {
+	if info, files := b.Link(); info.Name != "tap0" || len(files) != linked().Link.Queues {
 		t.Errorf("link %q with %d descriptors", info.Name, len(files))
 	} else {
 		defer closeAll(files)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +86,13 @@ func attachTo(ns theirs) AttachConfig {
 	}
 }
 
+// takeOver is an attachment to ns by the TAP that is in it.
+func takeOver(ns theirs) AttachConfig {
+	cfg := attachTo(ns)
+	cfg.Link.Kind = tapdev.TAP
+	return cfg
+}
+
 func attached(t *testing.T, cfg AttachConfig) *Attachment {
 	t.Helper()
 	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -127,7 +135,7 @@ func TestAttachConfiguresALinkInANamespaceOfOthers(t *testing.T) {
 				t.Errorf("found %+v", f)
 			}
 			info, files := a.Link()
-			if info.Kind != kind || info.Name != "tap0" || len(files) != 1 {
+			if info.Kind != kind || info.Name != "tap0" || len(files) != cfg.Link.Queues {
 				t.Errorf("info %+v, %d files", info, len(files))
 			}
 			link, err := tapdev.Attach(info, files)
@@ -167,20 +175,25 @@ func TestAttachFollowsAnAttachmentThatHasJustEnded(t *testing.T) {
 // the gateway's address.
 func answersARP(t *testing.T, link tapdev.Link, ns theirs) {
 	t.Helper()
-	q := link.Queues()[0]
 	go exec.Command("nsenter", "--net", "--target", fmt.Sprint(ns.pid), "--user", "--preserve-credentials",
 		"ping", "-c", "1", "-W", "2", "10.0.2.2").Run()
 	in := make([]tapdev.Received, 16)
 	until(t, "the namespace asks for its gateway", func() bool {
-		n, err := q.Read(in)
-		must(t, err)
-		for _, r := range in[:n] {
-			if len(r.Data) >= 42 && r.Data[12] == 8 && r.Data[13] == 6 && netip.AddrFrom4([4]byte(r.Data[38:42])) == netip.MustParseAddr("10.0.2.2") {
+		for _, q := range link.Queues() {
+			n, err := q.Read(in)
+			must(t, err)
+			if slices.ContainsFunc(in[:n], asksForGateway) {
 				return true
 			}
 		}
 		return false
 	})
+}
+
+// asksForGateway reports whether a frame is an ARP request for 10.0.2.2.
+func asksForGateway(r tapdev.Received) bool {
+	d := r.Data
+	return len(d) >= 42 && d[12] == 8 && d[13] == 6 && netip.AddrFrom4([4]byte(d[38:42])) == netip.MustParseAddr("10.0.2.2")
 }
 
 func needTAP(t *testing.T) {
@@ -286,18 +299,21 @@ func TestAttachRefusesWhatIsNoNamespace(t *testing.T) {
 	}
 }
 
+// headed reports whether there is anything for a virtio header to say.
+func headed(o tapdev.Options) bool { return o.GSO || o.TXChecksum || o.RXChecksum }
+
 func TestAttachTakesOverAPersistentTAP(t *testing.T) {
 	needTAP(t)
 	for _, multi := range []string{"", " multi_queue"} {
 		t.Run(strings.TrimSpace("plain"+multi), func(t *testing.T) {
 			ns := makeNamespace(t, "ip tuntap add tap0 mode tap"+multi+" && ip link set tap0 address 02:00:00:00:00:99 mtu 9000", rootInside...)
-			cfg := attachTo(ns)
+			cfg := takeOver(ns)
 			cfg.Configure, cfg.Addresses, cfg.Gateways = false, nil, nil
 			cfg.Link.MTU, cfg.Link.HardwareAddr, cfg.Link.Queues = 0, nil, 1
 			a := attached(t, cfg)
 			info, files := a.Link()
 			defer closeAll(files)
-			if info.MTU != 9000 || info.HardwareAddr.String() != "02:00:00:00:00:99" || !info.VnetHeader || len(files) != info.Queues {
+			if info.MTU != 9000 || info.HardwareAddr.String() != "02:00:00:00:00:99" || info.VnetHeader != headed(info.Options) || len(files) != info.Queues {
 				t.Errorf("info %+v, %d files", info, len(files))
 			}
 			if f := a.Found(); len(f.Addresses) != 0 || len(f.Gateways) != 0 || f.Up || f.MTU != 9000 {
@@ -348,7 +364,11 @@ func TestAddressesCanBeUsedWhenAttachReturns(t *testing.T) {
 			needTAP(t)
 		}
 		ns := makeNamespace(t, script, rootInside...)
-		a := attached(t, attachTo(ns))
+		cfg := attachTo(ns)
+		if script != "" {
+			cfg = takeOver(ns)
+		}
+		a := attached(t, cfg)
 		// An address that is still tentative cannot be bound.
 		files, err := a.Listen([]Socket{
 			{Addr: netip.MustParseAddrPort("[fd00::100]:80")}, {UDP: true, Addr: netip.MustParseAddrPort("10.0.2.100:53")},
@@ -364,7 +384,7 @@ func TestAttachAgainFindsItsOwnAddresses(t *testing.T) {
 	needTAP(t)
 	ns := makeNamespace(t, "ip tuntap add tap0 mode tap", rootInside...)
 	for range 3 {
-		a := attached(t, attachTo(ns))
+		a := attached(t, takeOver(ns))
 		if got, want := fmt.Sprint(a.Found().Gateways), fmt.Sprint(linked().Gateways); got != want {
 			t.Errorf("gateways %s, want %s", got, want)
 		}
@@ -375,7 +395,7 @@ func TestAttachAgainFindsItsOwnAddresses(t *testing.T) {
 func TestAttachRefusesAnInterfaceThatIsNoTAPOfOurs(t *testing.T) {
 	needTAP(t)
 	ns := makeNamespace(t, "ip link add veth0 type veth peer name veth1; ip tuntap add tun0 mode tun; ip tuntap add tap7 mode tap", rootInside...)
-	holder := attachTo(ns)
+	holder := takeOver(ns)
 	holder.Link.Name, holder.Configure = "tap7", false
 	attached(t, holder) // the descriptors are not taken, and so held
 	for _, c := range []struct {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/linktest"
 )
 
 func TestMain(m *testing.M) {
@@ -190,9 +191,10 @@ func shell(t *testing.T, cfg Config, script string) (string, int) {
 	return strings.TrimSpace(string(out)), status
 }
 
-// linked is a sandbox with a link of whatever kind this machine allows.
+// linked is a sandbox with a link of whatever kind this machine allows, or that
+// was chosen for the tests.
 func linked() Config {
-	return Config{
+	c := Config{
 		NetRaw: true,
 		Link: tapdev.Options{
 			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: 1,
@@ -202,6 +204,8 @@ func linked() Config {
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.100/24"), netip.MustParsePrefix("fd00::100/64")},
 		Gateways:  []netip.Addr{netip.MustParseAddr("10.0.2.2"), netip.MustParseAddr("fd00::2")},
 	}
+	linktest.Chosen().Apply(&c.Link)
+	return c
 }
 
 // unlinked is a sandbox that is quick to start.
