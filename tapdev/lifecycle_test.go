@@ -229,7 +229,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 		"name":     func(o *Options) { o.Name = "sixteen-bytes-xx" },
 		"MTU":      func(o *Options) { o.MTU = 67 },
 		"MTU high": func(o *Options) { o.MTU = 65522 },
-		"queues":   func(o *Options) { o.Queues = 0 },
+		"queues":   func(o *Options) { o.Queues = -1 },
 		"many":     func(o *Options) { o.Queues = 1000 },
 		"address":  func(o *Options) { o.HardwareAddr = make([]byte, 8) },
 		"qdisc":    func(o *Options) { o.QDisc = "fq" },

@@ -25,7 +25,8 @@ type Options struct {
 	Name string
 	// MTU of the sandbox's interface, in bytes, without the Ethernet header.
 	MTU int
-	// Queues is the number of channels, each with a descriptor of its own.
+	// Queues is the number of channels, each with a descriptor of its own; 0 is
+	// [Kind.DefaultQueues].
 	Queues int
 	// HardwareAddr of the sandbox's interface.
 	HardwareAddr net.HardwareAddr

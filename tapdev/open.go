@@ -68,8 +68,8 @@ func checkOptions(o Options) error {
 	if o.Name == "" || len(o.Name) >= unix.IFNAMSIZ {
 		return fmt.Errorf("interface name %q: want 1 to %d bytes", o.Name, unix.IFNAMSIZ-1)
 	}
-	if o.Queues < 1 || o.Queues > MaxQueues {
-		return fmt.Errorf("%d queues: want 1 to %d", o.Queues, MaxQueues)
+	if o.Queues < 0 || o.Queues > MaxQueues {
+		return fmt.Errorf("%d queues: want 1 to %d, or 0 for what suits", o.Queues, MaxQueues)
 	}
 	if n := len(o.HardwareAddr); n != 0 && n != 6 {
 		return fmt.Errorf("hardware address %s: want 6 bytes", o.HardwareAddr)

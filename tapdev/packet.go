@@ -25,6 +25,7 @@ const vethQueueLen = 2048
 const wantedBuffer = 8 << 20
 
 func openPacket(o Options) (Info, []*os.File, error) {
+	o = o.withQueues(Packet)
 	info := Info{Options: o, Kind: Packet, VnetHeader: !o.plain()}
 	behind, err := openBackroom()
 	if err != nil {

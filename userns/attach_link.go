@@ -80,6 +80,9 @@ func takenOver(o tapdev.Options, link netlink.Link) (tapdev.Options, error) {
 	if tap.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 {
 		o.Queues = 1 // whether there can be more was decided when it was made
 	} else {
+		if o.Queues == 0 {
+			o.Queues = tapdev.TAP.DefaultQueues()
+		}
 		o.Queues = max(o.Queues, 2) // tapdev asks for multi-queue from two on
 	}
 	if o.MTU == 0 {

@@ -63,7 +63,7 @@ func (p *program) runDemo() error {
 
 // demoSettings are those of a plain `sbxnet run -p 80 -- THIS demo-server`.
 func demoSettings() *settings {
-	link := network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	link := network.LinkOptions(tapdev.Auto, 0)
 	link.Name, link.MTU = interfaceName, 1500
 	return &settings{
 		Publish: []spec.Spec{{Protocol: spec.TCP, Port: demoPort, Count: 1}},

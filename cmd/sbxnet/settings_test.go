@@ -20,7 +20,7 @@ func TestDefaults(t *testing.T) {
 	want := &settings{
 		Publish: []spec.Spec{}, Splice: true, Network: userns.NetworkSandbox, IPv6: true, UserMap: userns.MapAuto, NetRaw: true,
 		Link: tapdev.Options{
-			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: network.DefaultQueues(),
+			Kind: tapdev.Auto, Name: "tap0", MTU: 1500, Queues: 0,
 			GSO: true, SoftwareGSO: true, GRO: true, TXChecksum: true, RXChecksum: true, QDisc: "fifo",
 		},
 		LogLevel: slog.LevelInfo, LogFormat: "text", Command: []string{},

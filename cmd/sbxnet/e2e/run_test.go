@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/tapdev"
 	"sbxnet/tapdev/linktest"
 )
 
@@ -171,7 +171,7 @@ func TestChosenLinkIsTheSandboxs(t *testing.T) {
 		"link=packet num-network-channels=4":        {"packet", 4, true},
 		"num-network-channels=2 link=tap":           {"tap", 2, true},
 		"gso=false link=tap num-network-channels=1": {"tap", 1, false},
-		"rx-checksum-offload=false link=packet":     {"packet", network.DefaultQueues(), true},
+		"rx-checksum-offload=false link=packet":     {"packet", tapdev.Packet.DefaultQueues(), true},
 	} {
 		if want.Kind == "tap" {
 			needTAP(t)

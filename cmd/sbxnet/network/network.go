@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"runtime"
 	"time"
 
 	"sbxnet/netstack/header"
@@ -19,19 +18,6 @@ import (
 
 // MaxQueues bounds --num-network-channels.
 const MaxQueues = tapdev.MaxQueues
-
-// mostQueues is what DefaultQueues returns at most: each queue is a thread, with
-// buffers of its own, and no laptop's link is worth more of them.
-const mostQueues = 4
-
-// DefaultQueues is how many queues a link gets on this machine, if nobody says:
-// one for two cores that this process may use, since the processes at both ends
-// of a flow want the others, but two for two cores. There the second makes many
-// streams a fifth to a third faster; one flow, which stays on one queue, is as
-// fast with one.
-func DefaultQueues() int { return queuesFor(runtime.NumCPU()) }
-
-func queuesFor(cores int) int { return min(max(cores/2, min(cores, 2)), mostQueues) }
 
 // The two ends of every link. The addresses are locally administered; no link
 // has a third end to confuse them with.

@@ -198,7 +198,7 @@ func (p *plan) families() []network.Family {
 
 // link is what is opened inside.
 func (p *plan) link() tapdev.Options {
-	l := network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	l := network.LinkOptions(tapdev.Auto, 0)
 	l.Name, l.MTU, l.HardwareAddr = p.Interface, p.MTU, p.MAC
 	return l
 }

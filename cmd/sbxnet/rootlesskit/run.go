@@ -150,7 +150,7 @@ func (r *running) sandboxConfig() userns.Config {
 	if c.Network != userns.NetworkSandbox {
 		return c
 	}
-	c.Link = network.LinkOptions(tapdev.Auto, network.DefaultQueues())
+	c.Link = network.LinkOptions(tapdev.Auto, 0)
 	c.Link.Name, c.Link.MTU, c.Link.HardwareAddr = o.Interface, o.MTU, net.HardwareAddr(network.SandboxMAC[:])
 	for _, f := range r.plan.Families() {
 		c.Addresses = append(c.Addresses, netip.PrefixFrom(f.Sandbox, f.Prefix.Bits()))
