@@ -11,7 +11,7 @@ import (
 func TestAttachmentMakesSocketsForAddressesThatItFinds(t *testing.T) {
 	needTAP(t)
 	ns := makeNamespace(t, "ip link set lo up; ip tuntap add tap0 mode tap", rootInside...)
-	cfg := attachTo(ns)
+	cfg := takeOver(ns)
 	cfg.Configure, cfg.Addresses, cfg.Gateways = false, nil, nil
 	a := attached(t, cfg)
 	if _, err := a.Sockets(false, 1); err == nil || !strings.Contains(err.Error(), "no IPv4 address") {
