@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -395,6 +396,38 @@ func TestStopIsAnsweredBeforeTheServerEnds(t *testing.T) {
 	})
 	if status, said := a.ask("POST", "/v1/sbxnet/stop", `{"grace":1}`); status != 202 || said != "{}" {
 		t.Errorf("%d %s", status, said)
+	}
+}
+
+// The lock's name goes first; what comes after is waited for.
+func TestStopReturnsWhenAllIsRemoved(t *testing.T) {
+	runtimeDir(t)
+	dir, err := Create("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var removed atomic.Bool
+	ended := make(chan error, 1)
+	end := func() {
+		os.Remove(dir.File(fileLock))
+		time.Sleep(100 * time.Millisecond) // as a busy machine takes
+		removed.Store(true)
+		ended <- dir.Close()
+	}
+	server, err := Serve(Sandbox{Dir: dir, ChildPID: os.Getpid(), Ports: realPorts(t), Stop: func(time.Duration) { go end() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	c, err := Open("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(time.Second); err != nil || !removed.Load() {
+		t.Errorf("stopped: %v, with all removed: %v", err, removed.Load())
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -179,13 +179,18 @@ func (c *Client) Stats(v any) error { return c.do(http.MethodGet, routeStats, ni
 
 // Stop has the sandbox end, after grace by force, and waits until it has.
 func (c *Client) Stop(grace time.Duration) error {
+	held, err := c.openLock()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be about to end
+		return fmt.Errorf("see whether it runs: %w", err)
+	}
+	defer held.Close()
 	if err := c.do(http.MethodPost, routeStop, StopRequest{Grace: grace.Seconds()}, nil); err != nil {
 		return err
 	}
 	c.Close()
 	const slack = 10 * time.Second // to drain, and to undo
 	for deadline := time.Now().Add(grace + slack); ; time.Sleep(5 * time.Millisecond) {
-		if gone, err := c.gone(); gone || err != nil {
+		if gone, err := c.gone(held); gone || err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
@@ -194,17 +199,25 @@ func (c *Client) Stop(grace time.Duration) error {
 	}
 }
 
-// gone reports whether the sandbox has given its state directory back.
-func (c *Client) gone() (bool, error) {
-	lock, err := os.OpenFile(filepath.Join(c.Path, fileLock), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// gone reports whether the sandbox has given its state directory back: the lock
+// that it held loses its name first, is let go of last, and then is nobody's.
+func (c *Client) gone(held *os.File) (bool, error) {
+	lock, err := c.openLock()
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+		if held == nil {
+			return true, nil
+		}
+		return lockNow(held)
 	}
 	if err != nil {
 		return false, err
 	}
 	defer lock.Close()
 	return ownerOf(lock) != c.PID, nil
+}
+
+func (c *Client) openLock() (*os.File, error) {
+	return os.OpenFile(filepath.Join(c.Path, fileLock), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // do makes a request; in is its body, and out takes the answer's, if they are
