@@ -24,13 +24,21 @@ const maxRead = 256 << 10
 // bulkRead is after how many bytes of one Read the ring is worth a huge page.
 const bulkRead = 128 << 10
 
-// growth is where a ring is on its way from small pages to a huge one, which most
-// sandboxes never need.
+// firstFrames is how many frames a ring has room for until so many come at once.
+// The Go heap counts all of a ring as used, touched or not: with whole ones a
+// collection would come during every start, whose own records stay, 0.7 MB.
+const firstFrames = 4
+
+// growth is where a ring is on its way from a few frames to many, and from small
+// pages to a huge one. Most sandboxes never need either. What is due happens with
+// the next Read, when nobody looks at the last one's frames any more.
 type growth uint8
 
 const (
-	smallPages growth = iota
-	hugeIsDue         // with the next Read, when nobody looks at the last one's frames any more
+	fewFrames growth = iota
+	manyAreDue
+	smallPages
+	hugeIsDue
 	hugePages
 )
 
@@ -47,9 +55,10 @@ type queue struct {
 	// maxSuper is the longest super-segment that the kernel takes, in bytes.
 	maxSuper int
 
-	ring   [ringSize][]byte
-	memory []byte // that ring consists of
-	huge   growth
+	ring   [][]byte
+	frame  int    // size of each of them
+	memory []byte // that ring consists of, once it has many
+	grown  growth
 
 	write     func(fd int, iov []unix.Iovec) unix.Errno // writev, but in tests
 	iov       []unix.Iovec                              // reused for every writev
@@ -88,15 +97,45 @@ func newQueue(d *device, fd int) *queue {
 	// One byte more than any frame has, so that a truncated one shows, and
 	// room for a VLAN tag, which must not make a frame look truncated.
 	size += q.vnet + 4 + 1
-	size = (size + 63) &^ 63
-	q.memory = hugepage.Make(ringSize * size)
-	for i := range q.ring {
-		q.ring[i] = q.memory[i*size : (i+1)*size : (i+1)*size]
-	}
+	q.frame = (size + 63) &^ 63
+	q.cut(make([]byte, firstFrames*q.frame))
 	if d.info.QDisc == "fifo" {
 		q.kept.limitFrames, q.kept.limitBytes = fifoFrames, fifoBytes
 	}
 	return q
+}
+
+// cut makes the ring of memory.
+func (q *queue) cut(memory []byte) {
+	q.ring = q.ring[:0]
+	for ; len(memory) >= q.frame && len(q.ring) < ringSize; memory = memory[q.frame:] {
+		q.ring = append(q.ring, memory[:q.frame:q.frame])
+	}
+}
+
+// grow does what is due.
+func (q *queue) grow() {
+	if q.grown != manyAreDue && q.grown != hugeIsDue {
+		return
+	}
+	if q.memory == nil {
+		q.memory = hugepage.Make(ringSize * q.frame)
+		q.cut(q.memory)
+	}
+	if q.grown == hugeIsDue {
+		hugepage.Enlarge(q.memory)
+	}
+	q.grown++
+}
+
+// outgrown notes what a Read of n frames makes due.
+func (q *queue) outgrown(n, bytes int) {
+	switch {
+	case q.grown < hugeIsDue && bytes >= bulkRead:
+		q.grown = hugeIsDue
+	case q.grown == fewFrames && n == len(q.ring):
+		q.grown = manyAreDue
+	}
 }
 
 // add counts without a locked instruction: each counter has one writer.
@@ -120,13 +159,10 @@ func (q *queue) close() error {
 
 // Read implements [Queue].
 func (q *queue) Read(in []Received) (int, error) {
-	if q.huge == hugeIsDue {
-		q.huge = hugePages
-		hugepage.Enlarge(q.memory)
-	}
+	q.grow()
 	n, bytes, malformed := 0, 0, 0
 	var err error
-	for n < min(len(in), ringSize) && bytes < maxRead && malformed < maxRejects {
+	for n < min(len(in), len(q.ring)) && bytes < maxRead && malformed < maxRejects {
 		buf := q.ring[n]
 		got, errno := read(q.fd, buf)
 		if errno != 0 {
@@ -144,9 +180,7 @@ func (q *queue) Read(in []Received) (int, error) {
 		bytes += len(in[n].Data)
 		n++
 	}
-	if q.huge == smallPages && bytes >= bulkRead {
-		q.huge = hugeIsDue
-	}
+	q.outgrown(n, bytes)
 	add(&q.rxFrames, uint64(n))
 	add(&q.rxBytes, uint64(bytes))
 	add(&q.rxMalformed, uint64(malformed))

@@ -165,6 +165,41 @@ func TestReceiverReadsWhatCameAndSaysWhenThatIsAll(t *testing.T) {
 	}
 }
 
+// TestReceiverGrowsAndMovesNothing: what was read lies where it is until Reset,
+// also when slots get memory after it.
+func TestReceiverGrowsAndMovesNothing(t *testing.T) {
+	c, at := server(t, "127.0.0.1")
+	fd := dial(t, at)
+	client := LocalAddr(fd)
+	const slots = 3*firstSlots - 1
+	r := NewReceiver(slots)
+	if len(r.slots) != 0 {
+		t.Errorf("%d slots have memory before anything came", len(r.slots))
+	}
+	for i := range slots + 1 {
+		c.WriteToUDPAddrPort([]byte{byte(i)}, client)
+	}
+	for !r.Full() {
+		await(t, fd, unix.POLLIN)
+		first, end, drained, errno := r.Receive(fd, slots)
+		if errno != 0 || first == end || drained {
+			t.Fatalf("%d to %d, drained %v, %v", first, end, drained, errno)
+		}
+	}
+	for i := range slots {
+		if p := r.Message(i).Payload; !bytes.Equal(p, []byte{byte(i)}) {
+			t.Errorf("datagram %d: %v", i, p)
+		}
+	}
+	if first, end, drained, errno := r.Receive(fd, slots); first != end || drained || errno != 0 {
+		t.Errorf("a full receiver read %d, drained %v, %v", end-first, drained, errno)
+	}
+	r.Reset()
+	if n := testing.AllocsPerRun(10, func() { r.Receive(fd, slots); r.Reset() }); n != 0 {
+		t.Errorf("%v allocations with all slots there", n)
+	}
+}
+
 func TestPacketInfoLetsAnswersLeaveFromWhereTheQuestionWent(t *testing.T) {
 	c, at := server(t, "0.0.0.0")
 	raw, _ := c.SyscallConn()

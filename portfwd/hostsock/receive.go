@@ -46,7 +46,7 @@ type Local struct {
 // Receiver is the memory that datagrams are read into. What was read stays
 // until Reset, so that frames on their way to the link may point into it.
 type Receiver struct {
-	memory   []byte
+	slots    [][]byte // those that have memory
 	msgs     []mmsghdr
 	iovs     []unix.Iovec
 	names    []Address
@@ -55,15 +55,15 @@ type Receiver struct {
 }
 
 // NewReceiver makes one with room for n datagrams between two calls of Reset.
-// Memory is touched, and so taken from the system, only as it is used.
+// Slots get memory when there is something to read into them: 64 KiB each count
+// as used by the Go heap also where nobody has touched them, and with those of
+// all shards a collection would come during every start.
 func NewReceiver(n int) *Receiver {
 	r := &Receiver{
-		memory: make([]byte, n*slotSize), msgs: make([]mmsghdr, n), iovs: make([]unix.Iovec, n),
+		slots: make([][]byte, 0, n), msgs: make([]mmsghdr, n), iovs: make([]unix.Iovec, n),
 		names: make([]Address, n), controls: make([][controlSize]byte, n),
 	}
 	for i := range r.msgs {
-		r.iovs[i].Base = &r.memory[i*slotSize]
-		r.iovs[i].SetLen(slotSize)
 		h := &r.msgs[i].hdr
 		h.Name = r.names[i].pointer()
 		h.Iov = &r.iovs[i]
@@ -71,6 +71,21 @@ func NewReceiver(n int) *Receiver {
 		h.Control = &r.controls[i][0]
 	}
 	return r
+}
+
+// firstSlots is how many slots get memory first; each time, it doubles.
+const firstSlots = 4
+
+// grow gives more slots memory. What the others hold stays where it is.
+func (r *Receiver) grow() {
+	more := min(max(len(r.slots), firstSlots), len(r.msgs)-len(r.slots))
+	memory := make([]byte, more*slotSize)
+	for ; len(memory) > 0; memory = memory[slotSize:] {
+		iov := &r.iovs[len(r.slots)]
+		iov.Base = &memory[0]
+		iov.SetLen(slotSize)
+		r.slots = append(r.slots, memory[:slotSize:slotSize])
+	}
 }
 
 // Reset gives all memory back: no frame points into it any more.
@@ -84,7 +99,10 @@ func (r *Receiver) Full() bool { return r.used == len(r.msgs) }
 // socket has no more, so that the reactor will report what comes next.
 func (r *Receiver) Receive(fd, most int) (first, end int, drained bool, errno unix.Errno) {
 	first = r.used
-	n := min(most, perCall, len(r.msgs)-first)
+	if first == len(r.slots) && !r.Full() {
+		r.grow()
+	}
+	n := min(most, perCall, len(r.slots)-first)
 	if n <= 0 {
 		return first, first, false, 0
 	}
@@ -114,7 +132,7 @@ func (r *Receiver) Receive(fd, most int) (first, end int, drained bool, errno un
 func (r *Receiver) Message(i int) Message {
 	m := &r.msgs[i]
 	r.names[i].length = m.hdr.Namelen
-	out := Message{Payload: r.memory[i*slotSize : i*slotSize+int(m.n)], From: &r.names[i]}
+	out := Message{Payload: r.slots[i][:m.n], From: &r.names[i]}
 	control := r.controls[i][:min(int(m.hdr.Controllen), controlSize)]
 	for len(control) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
