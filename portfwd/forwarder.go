@@ -48,6 +48,7 @@ func New(cfg Config) (*Forwarder, error) {
 		cfg: cfg, epoch: time.Now(), done: make(chan struct{}),
 		policy: newPolicy(&cfg), debug: cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}
+	f.ports.sockets = newInsideSockets(&f.cfg)
 	published := take(cfg.Published)
 	err := cfg.check()
 	if err == nil {

@@ -111,9 +111,6 @@ func (t *ports) add(f *Forwarder, added []*port) (err error) {
 	if t.closed {
 		return errClosed
 	}
-	if t.sockets == nil {
-		t.sockets = newInsideSockets(&f.cfg)
-	}
 	if err := t.check(f, added); err != nil {
 		return err
 	}

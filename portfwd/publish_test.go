@@ -87,6 +87,18 @@ func TestPortIsPublishedAndRemovedWhileRunning(t *testing.T) {
 	}
 }
 
+// A port is published while clients of another come in, on whichever shard.
+func TestPortIsPublishedBesideOneThatIsInUse(t *testing.T) {
+	w := newWorld(t)
+	go whoTCP(w.listen("tcp", ":80"))
+	for port := 7001; port < 7005; port++ {
+		w.publish(t, fmt.Sprintf("0.0.0.0:%d:80", port))
+		if answer, local := askTCP(t, outside4, fmt.Sprintf("%s:%d", outside4, port)); answer != local {
+			t.Errorf("the client %s of port %d is seen as %s", local, port, answer)
+		}
+	}
+}
+
 // A container that is started again wants its port at once, whatever state the
 // old one's connections are in.
 func TestRemovedPortCanBeBoundAtOnceWithConnectionsOpen(t *testing.T) {
