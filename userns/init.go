@@ -108,6 +108,7 @@ func runInit(argv []string) int {
 func (p *initProcess) connect() error {
 	var err error
 	p.conn, err = connectDown(&p.setup)
+	restoreMaxProcs(p.setup.MaxProcs)
 	for i := range p.setup.Listeners {
 		unix.CloseOnExec(listenersFD + i)
 	}

@@ -33,7 +33,7 @@ func startInit(cfg *Config, s *setup) (*os.Process, *net.UnixConn, error) {
 	}
 	attr := &os.ProcAttr{
 		Dir:   cfg.Dir,
-		Env:   cfg.Env,
+		Env:   oneProcessor(cfg.Env),
 		Files: append([]*os.File{os.Stdin, os.Stdout, os.Stderr, controlFD: theirs, setupFD: file}, cfg.Listeners...),
 		Sys:   &syscall.SysProcAttr{Cloneflags: cloneFlags(cfg), AmbientCaps: caps},
 	}

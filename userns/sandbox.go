@@ -133,6 +133,7 @@ func (sb *Sandbox) spawn(cfg *Config) error {
 		Listeners:     len(cfg.Listeners),
 		Remove:        cfg.Remove,
 		RemoveIfEmpty: cfg.RemoveIfEmpty,
+		MaxProcs:      maxProcsOf(cfg.Env),
 	}
 	started := make(chan error)
 	go func() {

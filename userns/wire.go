@@ -49,6 +49,7 @@ type setup struct {
 	Listeners     int
 	Remove        []string
 	RemoveIfEmpty []string
+	MaxProcs      []byte // of the command's environment; see oneProcessor
 }
 
 // newNetwork reports whether init and the command are in a network namespace
