@@ -73,12 +73,8 @@ func TestSplicedServerSeesTheClientAsItWouldOverTheLink(t *testing.T) {
 			}
 		}
 		l.Close()
-		for _, s := range w.fwd.shards { // a new server is looked for anew
-			s.call(func() {
-				for _, p := range w.fwd.ports.list {
-					p.serve.(*listenPort).spliced = lastTargets{}
-				}
-			})
+		for _, p := range w.fwd.ports.list { // a new server is looked for anew
+			p.shard.call(func() { p.serve.(*listenPort).spliced = lastTargets{} })
 		}
 	}
 	w.wantSpliced(t, n)
