@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"sbxnet/netstack/socket"
+	"sbxnet/tapdev/stackroom"
 )
 
 // Nameserver answers the queries that come to the DNS addresses; *dns.Server is
@@ -38,7 +39,7 @@ func (f *Forwarder) serveNamesAt(n *socket.Net, address string) error {
 		if err != nil {
 			return err
 		}
-		f.running.Go(func() { f.cfg.Nameserver.ServePacket(pc) })
+		f.running.Go(func() { stackroom.Take(); f.cfg.Nameserver.ServePacket(pc) })
 	}
 	if f.cfg.NoTCP {
 		return nil
@@ -47,6 +48,6 @@ func (f *Forwarder) serveNamesAt(n *socket.Net, address string) error {
 	if err != nil {
 		return err
 	}
-	f.running.Go(func() { f.cfg.Nameserver.Serve(l) })
+	f.running.Go(func() { stackroom.Take(); f.cfg.Nameserver.Serve(l) })
 	return nil
 }

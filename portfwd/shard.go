@@ -13,6 +13,7 @@ import (
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/stackroom"
 )
 
 // What one turn of the loop does at most, so that no source of work makes the
@@ -106,6 +107,7 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 // run is the shard's goroutine. It returns the error that ended it, nil after
 // a closure has set stop.
 func (s *shard) run() error {
+	stackroom.Take()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(s.ended)

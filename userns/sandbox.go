@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sbxnet/tapdev"
+	"sbxnet/tapdev/stackroom"
 )
 
 const (
@@ -137,6 +138,7 @@ func (sb *Sandbox) spawn(cfg *Config) error {
 	}
 	started := make(chan error)
 	go func() {
+		stackroom.Take()
 		runtime.LockOSThread() // and never unlocked: the thread ends with us
 		holdSubreaper()
 		defer releaseSubreaper()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"sbxnet/cmd/sbxnet/pasta"
 	"sbxnet/cmd/sbxnet/rootlesskit"
 	"sbxnet/cmd/sbxnet/slirp4netns"
+	"sbxnet/tapdev/stackroom"
 	"sbxnet/userns"
 )
 
@@ -33,6 +35,10 @@ var personalities = map[string]func(args []string) int{
 }
 
 func main() {
+	if !wantsHeapProfile(os.Args) {
+		runtime.MemProfileRate = 0
+	}
+	stackroom.TakeMuch()
 	userns.Init() // does not return in a sandbox's first process
 	if as, ok := personalities[filepath.Base(os.Args[0])]; ok {
 		os.Exit(as(os.Args))

@@ -158,3 +158,16 @@ func exitCode(err error) int {
 	}
 	return -1
 }
+
+func TestAllocationsAreRecordedForWhoAsks(t *testing.T) {
+	for line, want := range map[string]bool{
+		"sbxnet run --profile-heap heap.out -- true": true,
+		"sbxnet run -profile-heap=heap.out":          true,
+		"sbxnet run --profile-cpu cpu.out -- true":   false,
+		"sbxnet": false,
+	} {
+		if got := wantsHeapProfile(strings.Fields(line)); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
