@@ -17,39 +17,41 @@ import (
 
 // Whoever connected before the port went is served or reset, and does not wait.
 func TestNoClientIsLeftHangingWhenAPortIsRemoved(t *testing.T) {
-	w := newWorld(t)
-	go whoTCP(w.listen("tcp4", sandbox4+":80"))
-	served, reset := 0, 0
-	for range 10 {
-		bound := w.publish(t, "127.0.0.1:7001:80")
-		var clients []net.Conn
-		for range 20 {
-			c, err := net.Dial("tcp", "127.0.0.1:7001")
-			if err != nil {
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way)
+		go whoTCP(w.listen("tcp4", sandbox4+":80"))
+		served, reset := 0, 0
+		for range 10 {
+			bound := w.publish(t, "127.0.0.1:7001:80")
+			var clients []net.Conn
+			for range 20 {
+				c, err := net.Dial("tcp", "127.0.0.1:7001")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				clients = append(clients, c)
+			}
+			if err := w.fwd.Unpublish(bound); err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
-			clients = append(clients, c)
-		}
-		if err := w.fwd.Unpublish(bound); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range clients {
-			c.SetDeadline(time.Now().Add(10 * time.Second))
-			b, err := io.ReadAll(c)
-			switch {
-			case err == nil && strings.HasPrefix(string(b), gateway4):
-				served++
-			case errors.Is(err, unix.ECONNRESET):
-				reset++
-			default:
-				t.Errorf("client: %q, %v", b, err)
+			for _, c := range clients {
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				b, err := io.ReadAll(c)
+				switch {
+				case err == nil && strings.HasPrefix(string(b), gateway4):
+					served++
+				case errors.Is(err, unix.ECONNRESET):
+					reset++
+				default:
+					t.Errorf("client: %q, %v", b, err)
+				}
 			}
 		}
-	}
-	if served == 0 || served+reset != 200 {
-		t.Errorf("%d served, %d reset", served, reset)
-	}
+		if served == 0 || served+reset != 200 {
+			t.Errorf("%d served, %d reset", served, reset)
+		}
+	})
 }
 
 // The packet link is different: its interface goes with the sandbox's namespace

@@ -38,6 +38,7 @@ func (w *world) publish(t testing.TB, values ...string) []spec.Bound {
 	if err := w.fwd.Publish(bound); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitInside(t)
 	return bound
 }
 
@@ -102,37 +103,39 @@ func TestPortIsPublishedBesideOneThatIsInUse(t *testing.T) {
 // A container that is started again wants its port at once, whatever state the
 // old one's connections are in.
 func TestRemovedPortCanBeBoundAtOnceWithConnectionsOpen(t *testing.T) {
-	w := newWorld(t)
-	bound := w.publish(t, "127.0.0.1:7001:80", "127.0.0.1:7000:53/udp")
-	go whoUDP(w.listenPacket("udp", ":53"))
-	askUDP(t, "127.0.0.1", "127.0.0.1:7000")
-	l := w.listen("tcp4", ":80")
-	open, server := pairOver(t, l, "127.0.0.1:7001")
-	half, _ := pairOver(t, l, "127.0.0.1:7001")
-	half.(*net.TCPConn).CloseWrite()
-	waiting, far := pairOver(t, l, "127.0.0.1:7001")
-	far.Close() // our end closes first: TIME-WAIT on the host
-	if _, err := io.ReadAll(waiting); err != nil {
-		t.Fatal(err)
-	}
-	waiting.Close()
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way)
+		bound := w.publish(t, "127.0.0.1:7001:80", "127.0.0.1:7000:53/udp")
+		go whoUDP(w.listenPacket("udp", ":53"))
+		askUDP(t, "127.0.0.1", "127.0.0.1:7000")
+		l := w.listen("tcp4", ":80")
+		open, server := pairOver(t, l, "127.0.0.1:7001")
+		half, _ := pairOver(t, l, "127.0.0.1:7001")
+		half.(*net.TCPConn).CloseWrite()
+		waiting, far := pairOver(t, l, "127.0.0.1:7001")
+		far.Close() // our end closes first: TIME-WAIT on the host
+		if _, err := io.ReadAll(waiting); err != nil {
+			t.Fatal(err)
+		}
+		waiting.Close()
 
-	if err := w.fwd.Unpublish(bound); err != nil {
-		t.Fatal(err)
-	}
-	again := w.publish(t, "127.0.0.1:7001:80", "127.0.0.1:7000:53/udp")
-	swap(t, open, server, 1<<20) // what was established goes on
-	a, b := pairOver(t, l, "127.0.0.1:7001")
-	swap(t, a, b, 1<<20)
-	askUDP(t, "127.0.0.1", "127.0.0.1:7000")
-	if err := w.fwd.Unpublish(again); err != nil {
-		t.Fatal(err)
-	}
-	other, err := net.Listen("tcp", "127.0.0.1:7001") // somebody else gets it as well
-	if err != nil {
-		t.Fatal(err)
-	}
-	other.Close()
+		if err := w.fwd.Unpublish(bound); err != nil {
+			t.Fatal(err)
+		}
+		again := w.publish(t, "127.0.0.1:7001:80", "127.0.0.1:7000:53/udp")
+		swap(t, open, server, 1<<20) // what was established goes on
+		a, b := pairOver(t, l, "127.0.0.1:7001")
+		swap(t, a, b, 1<<20)
+		askUDP(t, "127.0.0.1", "127.0.0.1:7000")
+		if err := w.fwd.Unpublish(again); err != nil {
+			t.Fatal(err)
+		}
+		other, err := net.Listen("tcp", "127.0.0.1:7001") // somebody else gets it as well
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+	})
 }
 
 // pairOver connects to a published port whose server l is.
@@ -318,32 +321,34 @@ func tcp4(port uint16) spec.Spec {
 }
 
 func TestManyPublishAndRemoveAtOnce(t *testing.T) {
-	w := newWorld(t, queues(2))
-	go whoTCP(w.listen("tcp4", ":80"))
-	var wg sync.WaitGroup
-	for i := range uint16(8) {
-		wg.Go(func() {
-			for range 10 {
-				bound, err := spec.Bind([]spec.Spec{tcp4(7100 + i)})
-				if err == nil {
-					err = w.fwd.Publish(bound)
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way, queues(2))
+		go whoTCP(w.listen("tcp4", ":80"))
+		var wg sync.WaitGroup
+		for i := range uint16(8) {
+			wg.Go(func() {
+				for range 10 {
+					bound, err := spec.Bind([]spec.Spec{tcp4(7100 + i)})
+					if err == nil {
+						err = w.fwd.Publish(bound)
+					}
+					if err == nil {
+						w.fwd.Published()
+						askTCP(t, "127.0.0.1", bound[0].Host.String())
+						err = w.fwd.Unpublish(bound)
+					}
+					if err != nil {
+						t.Errorf("port %d: %v", 7100+i, err)
+						return
+					}
 				}
-				if err == nil {
-					w.fwd.Published()
-					askTCP(t, "127.0.0.1", bound[0].Host.String())
-					err = w.fwd.Unpublish(bound)
-				}
-				if err != nil {
-					t.Errorf("port %d: %v", 7100+i, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if left := w.fwd.Published(); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
+			})
+		}
+		wg.Wait()
+		if left := w.fwd.Published(); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
 }
 
 func TestProtocolThatIsOffCannotBePublished(t *testing.T) {

@@ -233,7 +233,7 @@ func (d *dial) next(r *relay) bool {
 				break
 			}
 			// Clients that both appear as the gateway may have equal ports.
-			conn, err = r.dialFrom(netip.AddrPortFrom(local.Addr(), uint16(49152+rand.IntN(16384))), target)
+			conn, err = r.dialFrom(netip.AddrPortFrom(local.Addr(), otherPort()), target)
 		}
 		if err == nil {
 			r.conn = conn
@@ -248,10 +248,13 @@ func (d *dial) next(r *relay) bool {
 // portAttempts is how many ports are tried where a client's own is taken.
 const portAttempts = 16
 
+// otherPort is one of those that are for clients (RFC 6335 §6).
+func otherPort() uint16 { return uint16(49152 + rand.IntN(16384)) }
+
 // dialFrom sends a SYN to the sandbox from an address of a client's.
 func (r *relay) dialFrom(local, target netip.AddrPort) (*tcp.Conn, error) {
 	k := tcpKey(local, target)
-	if !r.claim(k) {
+	if r.ports.sockets.left(local.Port()) || !r.claim(k) {
 		return nil, tcp.ErrInUse
 	}
 	conn, err := r.stack.TCP().Dial(local, target, r)

@@ -34,7 +34,8 @@ type splice struct {
 	// broken: an end does not take any more, and what it said before is being
 	// passed on.
 	broken bool
-	queued bool // on the ready list
+	queued bool   // on the ready list
+	port   uint16 // that the client has inside
 
 	used timer.Instant // when payload moved last
 	idle timer.Timer

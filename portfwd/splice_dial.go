@@ -2,7 +2,6 @@ package portfwd
 
 import (
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +14,7 @@ import (
 type spliceDial struct {
 	port   *listenPort
 	client netip.AddrPort
+	target netip.AddrPort // that is being tried
 	search
 }
 
@@ -56,21 +56,36 @@ func (p *policy) spliceTargets(to []netip.AddrPort, child, client netip.Addr, po
 	return to
 }
 
-// next connects to the next target, up to where the answer has to be waited for.
+// next connects to the next target, up to where something has to be waited for.
 func (c *splice) next() {
-	for {
-		target, ok := c.dial.next()
-		if !ok {
-			c.overLink()
-			return
-		}
-		errno := c.connect(target)
-		if errno == unix.EINPROGRESS {
-			c.await()
-			return
-		}
-		if c.decided(errno) {
-			return
+	var ok bool
+	if c.dial.target, ok = c.dial.search.next(); !ok {
+		c.overLink()
+		return
+	}
+	c.try()
+}
+
+// try connects to a target, and the next ones if that refuses.
+func (c *splice) try() {
+	switch errno := c.connect(c.dial.target); errno {
+	case unix.EAGAIN:
+		c.splices.waiting = append(c.splices.waiting, c)
+		c.await()
+	case unix.EINPROGRESS:
+		c.await()
+	default:
+		c.decide(errno)
+	}
+}
+
+// trySplices is called when there are sockets again.
+func (s *shard) trySplices() {
+	waiting := s.splices.waiting
+	s.splices.waiting = nil
+	for _, c := range waiting {
+		if c.dial != nil && c.client.fd >= 0 && c.server.fd < 0 {
+			c.try()
 		}
 	}
 }
@@ -82,18 +97,21 @@ func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
 	from := netip.AddrPortFrom(c.policy.source(client.Addr(), target.Addr()), client.Port())
 	for range portAttempts {
 		if c.server.fd < 0 {
-			fd, ok := c.ports.sockets.take(target.Addr().Is6())
-			if !ok {
-				return unix.EMFILE
+			fd, errno := c.ports.sockets.take(c.shard, target.Addr().Is6())
+			if errno != 0 {
+				return errno
 			}
 			c.server = spliceEnd{of: c, fd: fd, writable: true}
 		}
+		c.port = from.Port()
 		if errno = hostsock.BindTo(c.server.fd, from); errno == 0 {
 			errno = hostsock.ConnectTo(c.server.fd, target)
+			if errno == unix.EADDRNOTAVAIL { // the two ends have a connection
+				c.server.close(hostsock.Close) // it cannot be bound again
+				errno = unix.EADDRINUSE
+			}
 		}
 		switch errno {
-		case unix.EADDRNOTAVAIL: // the socket stays bound
-			c.server.close(hostsock.Close)
 		case unix.EADDRINUSE:
 		case unix.EINPROGRESS:
 			if outcome, over := hostsock.Outcome(c.server.fd); over {
@@ -104,15 +122,19 @@ func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
 			return errno
 		}
 		// Clients that both appear as the gateway may have equal ports.
-		from = netip.AddrPortFrom(from.Addr(), uint16(49152+rand.IntN(16384)))
+		from = netip.AddrPortFrom(from.Addr(), otherPort())
 	}
 	return errno
 }
 
 // await has the loop report the outcome, or the client's reset.
 func (c *splice) await() {
-	c.server.writable = false
-	if c.client.register() != nil || c.server.register() != nil {
+	err := c.client.register()
+	if err == nil && c.server.fd >= 0 {
+		c.server.writable = false
+		err = c.server.register()
+	}
+	if err != nil {
 		c.overLink()
 		return
 	}
@@ -125,17 +147,15 @@ func (c *splice) connected() {
 		return
 	}
 	errno, over := hostsock.Outcome(c.server.fd)
-	switch {
-	case !over:
+	if !over {
 		c.server.writable = false
-	case !c.decided(errno):
-		c.next()
+		return
 	}
+	c.decide(errno)
 }
 
-// decided goes on after the outcome of a connect, and reports whether there was
-// no need for another target.
-func (c *splice) decided(errno unix.Errno) bool {
+// decide goes on after the outcome of a connect.
+func (c *splice) decide(errno unix.Errno) {
 	switch errno {
 	case 0:
 		c.start()
@@ -144,14 +164,13 @@ func (c *splice) decided(errno unix.Errno) bool {
 		c.reset()
 	case unix.ECONNREFUSED:
 		c.server.close(hostsock.Close)
-		return false
+		c.next()
 	default:
 		if c.debugs() {
 			c.log.Debug("connect inside", slog.String("client", c.dial.client.String()), slog.String("error", errno.Error()))
 		}
 		c.overLink()
 	}
-	return true
 }
 
 // reached is called when a target has answered.
@@ -159,6 +178,7 @@ func (c *splice) reached() {
 	d := c.dial
 	c.dial = nil
 	d.found(c.loop.Now())
+	c.ports.sockets.answered(true)
 	c.counters.tcpPublished++
 	c.counters.tcpSpliced++
 	if c.debugs() {
@@ -179,9 +199,11 @@ func (c *splice) start() {
 }
 
 // noAnswer is called when a SYN was not answered: the sandbox's rules are not what
-// they were, or a server has more clients waiting than it lets.
+// they were, or a server has more clients waiting than it lets. Or no socket came.
 func (c *splice) noAnswer() {
-	c.ports.sockets.rest()
+	if c.server.fd >= 0 {
+		c.ports.sockets.answered(false)
+	}
 	c.overLink()
 }
 

@@ -9,9 +9,10 @@ import (
 
 // What is idle is what it is for a relay; see idle_tcp.go.
 
-// spliceAnswer is how long a socket inside waits for an answer to its SYN, which
-// comes at once or not at all. Whether somebody answers on the link is seen there.
-const spliceAnswer = time.Second
+// spliceAnswer is how long a client waits for a socket inside, and that for an
+// answer to its SYN, which comes at once or not at all. Whether somebody answers on
+// the link is seen there.
+const spliceAnswer = 250 * time.Millisecond
 
 // touch says that payload has moved.
 func (c *splice) touch() { c.used = c.loop.Now() }

@@ -45,14 +45,14 @@ func (c *splice) move(w *spliceWay) (again bool) {
 	return again
 }
 
-// take moves up to most bytes out of the socket that w comes from, by way of the
-// pipe if there are many. It reports how many, and whether the other end takes no
-// more.
+// take moves up to most bytes out of the socket that w comes from: through the pipe
+// if there are many, else straight to the other end. It reports how many, and
+// whether that end takes no more.
 func (c *splice) take(w *spliceWay, most int) (n int, blocked bool) {
-	if w.bulk && !w.pipe.Open() {
+	if !w.pipe.Open() {
 		w.pipe = c.splices.takePipe()
 	}
-	if !w.pipe.Open() {
+	if !w.bulk || !w.pipe.Open() {
 		return c.copy(w)
 	}
 	n, errno := w.pipe.Fill(w.from.fd, most)
@@ -63,39 +63,40 @@ func (c *splice) take(w *spliceWay, most int) (n int, blocked bool) {
 	return n, false
 }
 
-// copy takes what a message has, without holding any of it: what the other end
-// does not take stays in the socket.
+// copy takes what a message has. Of what the other end does not take, the rest goes
+// to the pipe; without one it stays in the socket, which costs a call more.
 func (c *splice) copy(w *spliceWay) (n int, blocked bool) {
 	if c.splices.buffer == nil {
 		c.splices.buffer = make([]byte, copyMost)
 	}
-	p := c.splices.buffer
-	n, errno := hostsock.Peek(w.from.fd, p)
+	p, read := c.splices.buffer, hostsock.Receive
+	if !w.pipe.Open() {
+		read = hostsock.Peek
+	}
+	n, errno := read(w.from.fd, p)
 	if c.stopped(w, n, errno) {
 		return 0, false
 	}
-	if full := n == len(p); full != w.bulk {
-		if w.bulk = full; full {
-			return 0, false // the next one is spliced
-		}
-	}
+	w.bulk = n == len(p) // what comes next is spliced
+	// Less than there was room for has emptied the socket, and more of it is a new
+	// edge; but what has hung up has no more edges to come.
+	w.from.readable = n == len(p) || w.from.hung
 	sent, errno := hostsock.Send(w.to.fd, p[:n])
 	if errno != 0 && errno != unix.EAGAIN {
 		c.writeFailed(w, errno)
 		return 0, false
 	}
+	w.to.writable = sent == n
 	if sent > 0 {
-		hostsock.Discard(w.from.fd, sent)
 		c.passed(w, sent)
 	}
-	if sent < n {
-		w.to.writable = false
-		return sent, true
+	if w.pipe.Open() {
+		w.held = w.pipe.Keep(p[sent:n])
+		return n, sent < n
 	}
-	// Less than there was room for has emptied the socket, and more of it is a new
-	// edge; but what has hung up has no more edges to come.
-	w.from.readable = n == len(p) || w.from.hung
-	return sent, false
+	hostsock.Discard(w.from.fd, sent)
+	w.from.readable = w.from.readable || sent < n
+	return sent, sent < n
 }
 
 // drain gives what is in the pipe to the socket that w goes to.
@@ -139,6 +140,9 @@ func (c *splice) stopped(w *spliceWay, n int, errno unix.Errno) bool {
 // passEnd ends the stream to who gets w.
 func (c *splice) passEnd(w *spliceWay) {
 	w.ended = true
+	if w == &c.out && !c.in.ended {
+		c.ports.sockets.leave(c.port)
+	}
 	switch {
 	case c.broken:
 		c.reset()

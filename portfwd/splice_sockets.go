@@ -3,6 +3,7 @@ package portfwd
 import (
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,23 +21,29 @@ type insideSockets struct {
 
 	mu       sync.Mutex
 	families [2]insideFamily // IPv4, IPv6
+	waiting  []*shard        // who wanted one when there was none
 	resting  time.Time       // until when none is given out or asked for
+	silent   int             // connects in a row that were not answered
 	closed   bool
 	filling  sync.WaitGroup
+
+	lingering lingering
 }
 
 type insideFamily struct {
 	on      bool // the sandbox has it
 	free    []int
-	want    int // as many are kept
+	want    int       // as many are kept
+	asked   time.Time // when more were asked for last
 	filling bool
 }
 
-// What is kept of each family: at first, and at most, where clients come faster
-// than that is filled up.
+// What is kept of each family: at first, and at most, where more have to be asked
+// for soon after.
 const (
 	socketsKept    = 16
 	socketsKeptMax = 128
+	socketsSoon    = 100 * time.Millisecond
 )
 
 // socketRest is how long sockets inside are done without when there were none to
@@ -71,24 +78,29 @@ func (p *insideSockets) fill() {
 	p.refill(true)
 }
 
-// take returns a socket, which is the caller's from then on. It does not wait.
-func (p *insideSockets) take(v6 bool) (fd int, ok bool) {
-	if p == nil {
-		return -1, false
-	}
+// take returns a socket, which is s's from then on. EAGAIN says that there will be
+// some presently, and that s is told by trySplices; anything else, that there are
+// none.
+func (p *insideSockets) take(s *shard, v6 bool) (fd int, errno unix.Errno) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if time.Now().Before(p.resting) {
-		return -1, false
+		return -1, unix.ENOBUFS
 	}
 	f := p.family(v6)
 	if n := len(f.free); n > 0 {
-		fd, f.free, ok = f.free[n-1], f.free[:n-1], true
-	} else if f.want < socketsKeptMax {
-		f.want *= 2
+		fd, f.free = f.free[n-1], f.free[:n-1]
+		p.refill(v6)
+		return fd, 0
 	}
 	p.refill(v6)
-	return fd, ok
+	if !f.filling {
+		return -1, unix.ENOBUFS
+	}
+	if !slices.Contains(p.waiting, s) {
+		p.waiting = append(p.waiting, s)
+	}
+	return -1, unix.EAGAIN
 }
 
 // refill asks for more sockets, if half of them are gone. The lock is held.
@@ -97,7 +109,15 @@ func (p *insideSockets) refill(v6 bool) {
 	if !f.on || f.filling || p.closed || len(f.free) > f.want/2 || time.Now().Before(p.resting) {
 		return
 	}
-	f.filling = true
+	// A call costs as much as twenty sockets.
+	now := time.Now()
+	switch since := now.Sub(f.asked); {
+	case since < socketsSoon:
+		f.want = min(2*f.want, socketsKeptMax)
+	case since > socketRest:
+		f.want = socketsKept
+	}
+	f.asked, f.filling = now, true
 	n := f.want - len(f.free)
 	p.filling.Go(func() { p.ask(v6, n) })
 }
@@ -118,6 +138,7 @@ func (p *insideSockets) ask(v6 bool, n int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.tell()
 	f := p.family(v6)
 	f.filling = false
 	if err != nil {
@@ -129,6 +150,14 @@ func (p *insideSockets) ask(v6 bool, n int) {
 		return
 	}
 	f.free = append(f.free, fds...)
+}
+
+// tell lets those who wait try again. The lock is held.
+func (p *insideSockets) tell() {
+	for _, s := range p.waiting {
+		s.loop.Post(s.trySplices)
+	}
+	p.waiting = p.waiting[:0]
 }
 
 // descriptorOf is another descriptor of a file, non-blocking, which the runtime
@@ -148,11 +177,24 @@ func descriptorOf(file *os.File) (fd int, err error) {
 	return fd, unix.SetNonblock(fd, true)
 }
 
-// rest is called when a socket did not work: what the others are worth is not
-// known, and those that come later were made anew.
-func (p *insideSockets) rest() {
+// silentMost is how many connects in a row may go without an answer. One may meet
+// what is left of another connection, or a server with too many clients.
+const silentMost = 3
+
+// answered is called when somebody has accepted or refused a connect, or nobody
+// has. In the end the sockets are not worth having, and those that come later were
+// made anew.
+func (p *insideSockets) answered(yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if yes {
+		p.silent = 0
+		return
+	}
+	if p.silent++; p.silent < silentMost {
+		return
+	}
+	p.silent = 0
 	p.resting = time.Now().Add(socketRest)
 	for i := range p.families {
 		f := &p.families[i]

@@ -7,11 +7,14 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/spec"
 )
 
 // bothWays runs a test over the link and spliced.
@@ -26,11 +29,14 @@ func bothWays(t *testing.T, test func(t *testing.T, way option)) {
 func (w *world) awaitInside(t testing.TB) {
 	t.Helper()
 	p := w.fwd.ports.sockets
-	for start := time.Now(); p != nil; time.Sleep(time.Millisecond) {
+	if p == nil || !slices.ContainsFunc(w.fwd.Published(), func(b spec.Bound) bool { return b.Protocol == spec.TCP }) {
+		return
+	}
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
 		full := true
 		for _, f := range p.families {
-			full = full && (!f.on || len(f.free) >= f.want/2)
+			full = full && (!f.on || len(f.free) >= socketsKept/2)
 		}
 		p.mu.Unlock()
 		if full {
@@ -39,6 +45,16 @@ func (w *world) awaitInside(t testing.TB) {
 		if time.Since(start) > 10*time.Second {
 			t.Fatal("no sockets inside")
 		}
+	}
+}
+
+// restInside says whether sockets inside are done without.
+func (w *world) restInside(rest bool) {
+	p := w.fwd.ports.sockets
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.resting = (time.Time{}); rest {
+		p.resting = time.Now().Add(time.Hour)
 	}
 }
 

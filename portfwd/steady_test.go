@@ -96,40 +96,42 @@ func TestNothingWakesWhenNothingFlows(t *testing.T) {
 }
 
 func TestCloseEndsLiveFlows(t *testing.T) {
-	w := newWorld(t, queues(2), publishing("127.0.0.1::80", "127.0.0.1::53/udp"))
-	go whoUDP(w.listenPacket("udp4", sandbox4+":53"))
-	l := w.listen("tcp4", sandbox4+":80")
-	in, err := net.Dial("tcp", w.bound[0].Host.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	served, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer served.Close()
-	askUDP(t, "127.0.0.1", w.bound[1].Host.String())
-	a, b := w.connect(outside4)
-	w.fwd.Close()
-	for name, c := range map[string]net.Conn{"sandbox": a, "outside": b, "client": in, "server": served} {
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-			t.Errorf("%s: %v after Close, want a reset", name, err)
+	bothWays(t, func(t *testing.T, way option) {
+		w := newWorld(t, way, queues(2), publishing("127.0.0.1::80", "127.0.0.1::53/udp"))
+		go whoUDP(w.listenPacket("udp4", sandbox4+":53"))
+		l := w.listen("tcp4", sandbox4+":80")
+		in, err := net.Dial("tcp", w.bound[0].Host.String())
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if _, err := net.DialTimeout("tcp", w.bound[0].Host.String(), time.Second); err == nil {
-		t.Error("the published port still answers")
-	}
-	select {
-	case <-w.fwd.Done():
-	default:
-		t.Error("Done is not closed")
-	}
-	w.fwd.Close()
-	if st := w.fwd.Stats(); st.TCP.Open != 0 {
-		t.Errorf("%+v after Close", st.TCP)
-	}
+		defer in.Close()
+		served, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer served.Close()
+		askUDP(t, "127.0.0.1", w.bound[1].Host.String())
+		a, b := w.connect(outside4)
+		w.fwd.Close()
+		for name, c := range map[string]net.Conn{"sandbox": a, "outside": b, "client": in, "server": served} {
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+				t.Errorf("%s: %v after Close, want a reset", name, err)
+			}
+		}
+		if _, err := net.DialTimeout("tcp", w.bound[0].Host.String(), time.Second); err == nil {
+			t.Error("the published port still answers")
+		}
+		select {
+		case <-w.fwd.Done():
+		default:
+			t.Error("Done is not closed")
+		}
+		w.fwd.Close()
+		if st := w.fwd.Stats(); st.TCP.Open != 0 {
+			t.Errorf("%+v after Close", st.TCP)
+		}
+	})
 }
 
 func isTimeout(err error) bool {

@@ -6,12 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peek copies what a stream socket has to p, which is not empty, and leaves it
-// there. 0 with errno 0 is the end of the stream.
-func Peek(fd int, p []byte) (int, unix.Errno) {
+// Receive copies what a stream socket has to p, which is not empty. 0 with errno 0
+// is the end of the stream.
+func Receive(fd int, p []byte) (int, unix.Errno) { return receive(fd, p, 0) }
+
+// Peek is Receive that leaves what it copies in the socket.
+func Peek(fd int, p []byte) (int, unix.Errno) { return receive(fd, p, unix.MSG_PEEK) }
+
+func receive(fd int, p []byte, flags int) (int, unix.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
-			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+			uintptr(flags|unix.MSG_DONTWAIT), 0, 0)
 		if errno == 0 {
 			return int(n), 0
 		}

@@ -51,6 +51,15 @@ func (p Pipe) Fill(fd, n int) (int, unix.Errno) { return splice(fd, p.write, n) 
 // Drain gives up to n bytes to a socket.
 func (p Pipe) Drain(fd, n int) (int, unix.Errno) { return splice(p.read, fd, n) }
 
+// Keep puts p into an empty pipe, which has room for 64 KiB, and returns its length.
+func (p Pipe) Keep(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	n, _ := unix.Write(p.write, b)
+	return max(n, 0)
+}
+
 // splice does not wait: the flag is for the pipe, and the socket is non-blocking.
 // It has no MSG_NOSIGNAL: to write to a socket that is reset raises SIGPIPE, which
 // the Go runtime ignores for all but standard output and error.

@@ -16,9 +16,9 @@ const (
 	insideTable = 0x5b58
 )
 
-// AllowInside sets up the sandbox so that Inside works, called inside it: answers
-// to marked packets have the mark too, and what comes from the sandbox's addresses
-// with it comes back.
+// AllowInside sets up the sandbox so that Inside works, called inside it: what
+// answers a marked packet has the mark, too, and comes back if it is from one of the
+// sandbox's addresses. Everything else that has it goes nowhere.
 func AllowInside() error {
 	for _, name := range []string{"ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"} {
 		if err := os.WriteFile("/proc/sys/net/"+name, []byte("1"), 0); err != nil {
@@ -29,16 +29,56 @@ func AllowInside() error {
 	if err != nil {
 		return err
 	}
-	for family, all := range map[int]string{unix.AF_INET: "0.0.0.0/0", unix.AF_INET6: "::/0"} {
-		_, dst, _ := net.ParseCIDR(all)
-		route := &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Table: insideTable}
+	for family, servers := range map[int][]string{
+		unix.AF_INET: {Sandbox4 + "/32", "127.0.0.0/8"}, unix.AF_INET6: {Sandbox6 + "/128", "::1/128"},
+	} {
+		all := &net.IPNet{IP: make(net.IP, net.IPv4len), Mask: make(net.IPMask, net.IPv4len)}
+		if family == unix.AF_INET6 {
+			all = &net.IPNet{IP: make(net.IP, net.IPv6len), Mask: make(net.IPMask, net.IPv6len)}
+		}
+		route := &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: all, Type: unix.RTN_LOCAL, Scope: unix.RT_SCOPE_HOST, Table: insideTable}
 		if err := netlink.RouteAdd(route); err != nil {
 			return fmt.Errorf("add route %s: %w", all, err)
 		}
-		rule := netlink.NewRule()
-		rule.Family, rule.Mark, rule.Table, rule.Priority = family, insideMark, insideTable, 100
-		if err := netlink.RuleAdd(rule); err != nil {
-			return fmt.Errorf("add rule: %w", err)
+		for _, from := range servers {
+			_, src, err := net.ParseCIDR(from)
+			if err != nil {
+				return err
+			}
+			if err := addRule(family, 100, func(r *netlink.Rule) { r.Src, r.Table = src, insideTable }); err != nil {
+				return err
+			}
+		}
+		if err := addRule(family, 101, func(r *netlink.Rule) { r.Type = unix.RTN_UNREACHABLE }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addRule(family, priority int, also func(*netlink.Rule)) error {
+	r := netlink.NewRule()
+	r.Family, r.Mark, r.Priority = family, insideMark, priority
+	also(r)
+	if err := netlink.RuleAdd(r); err != nil {
+		return fmt.Errorf("add rule %d: %w", priority, err)
+	}
+	return nil
+}
+
+// ForbidInside takes the rules away, called inside: nothing comes back.
+func ForbidInside() error {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		rules, err := netlink.RuleList(family)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if r.Mark == insideMark {
+				if err := netlink.RuleDel(&r); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,280 @@
+package portfwd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
+)
+
+// wantServed connects a client to the world's published port on 127.0.0.1 and says
+// how long it took until it was greeted by whoTCP.
+func (w *world) wantServed(t *testing.T) time.Duration {
+	t.Helper()
+	start := time.Now()
+	answer, local := askTCP(t, "127.0.0.1", w.bound[0].Host.String())
+	if want := net.JoinHostPort(gateway4, portOf(addr(local))); answer != want {
+		t.Errorf("seen as %s, want %s", answer, want)
+	}
+	return time.Since(start)
+}
+
+// plainSockets can be bound to the sandbox's own addresses only.
+func (w *world) plainSockets(v6 bool, n int) (files []*os.File, err error) {
+	for range n {
+		w.sandbox.Do(func() {
+			family := unix.AF_INET
+			if v6 {
+				family = unix.AF_INET6
+			}
+			var fd int
+			if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err == nil {
+				files = append(files, os.NewFile(uintptr(fd), "plain"))
+			}
+		})
+	}
+	return files, err
+}
+
+func TestSocketsInsideThatCannotBeHadAreNotAskedForAgainAtOnce(t *testing.T) {
+	var asked atomic.Int32
+	w := newWorld(t, withConfig(func(c *Config) {
+		c.Sockets = func(bool, int) ([]*os.File, error) {
+			asked.Add(1)
+			return nil, errors.New("not today")
+		}
+	}))
+	go whoTCP(w.listen("tcp4", ":80"))
+	w.bound = bind(t, tcp4(7001))
+	published := w.bound[0]
+	if err := w.fwd.Publish(w.bound); err != nil {
+		t.Fatal(err)
+	}
+	w.bound[0] = published
+	for range 20 {
+		w.wantServed(t)
+	}
+	if st := w.fwd.Stats().TCP; st.Spliced != 0 || st.Published != 20 || asked.Load() > 2 {
+		t.Errorf("%+v, asked %d times; want 20 published, none spliced, and one question for each family", st, asked.Load())
+	}
+}
+
+func TestConnectInsideThatFailsIsMadeOverTheLink(t *testing.T) {
+	var w *world
+	w = newWorld(t, withConfig(func(c *Config) {
+		c.Sockets = func(v6 bool, n int) ([]*os.File, error) { return w.plainSockets(v6, n) }
+	}))
+	go whoTCP(w.listen("tcp4", ":80"))
+	w.bound = w.publish(t, "127.0.0.1:7001:80")
+	for range 20 {
+		w.wantServed(t)
+	}
+	if st := w.fwd.Stats().TCP; st.Spliced != 0 || st.Published != 20 {
+		t.Errorf("%+v, want 20 published, none of them spliced", st)
+	}
+}
+
+// A server may be bound to the link's interface: it refuses nobody who comes by it.
+func TestServerOnTheLinkAloneIsReached(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "tap0") })
+		return err
+	}}
+	var l net.Listener
+	err := w.sandbox.Try(func() (err error) {
+		l, err = lc.Listen(context.Background(), "tcp4", ":80")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go whoTCP(l)
+	for range 3 {
+		w.wantServed(t)
+	}
+	if st := w.fwd.Stats().TCP; st.Spliced != 0 || st.Published != 3 || st.NoServer != 0 {
+		t.Errorf("%+v, want 3 over the link", st)
+	}
+}
+
+// A command in the sandbox may flush its rules: then nobody answers any more, and
+// nobody is kept waiting for long.
+func TestSocketsInsideWithoutAnswerAreGivenUp(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	go whoTCP(w.listen("tcp4", ":80"))
+	w.wantServed(t)
+	if err := w.sandbox.Try(lab.ForbidInside); err != nil {
+		t.Fatal(err)
+	}
+	slow := 0
+	for range 20 {
+		if took := w.wantServed(t); took >= spliceAnswer {
+			slow++
+		}
+	}
+	if slow > silentMost {
+		t.Errorf("%d clients waited, want %d", slow, silentMost)
+	}
+	if st := w.fwd.Stats().TCP; st.Spliced != 1 || st.Published != 21 {
+		t.Errorf("%+v, want one spliced of 21", st)
+	}
+}
+
+func TestClientThatGoesBeforeAServerAnswersLeavesNothing(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	l := w.rawSocket(t)
+	if err := w.sandbox.Try(func() error { return unix.Bind(l, &unix.SockaddrInet4{Port: 80}) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(l, 0); err != nil { // has room for one
+		t.Fatal(err)
+	}
+	for range 5 {
+		c, err := net.Dial("tcp", "127.0.0.1:7001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.(*net.TCPConn).SetLinger(0)
+		defer c.Close()
+	}
+	waiting := func() (n int) {
+		for _, s := range w.fwd.shards {
+			s.call(func() {
+				for c := range s.splices.all {
+					if c.dial != nil && c.server.fd >= 0 {
+						n++
+					}
+				}
+			})
+		}
+		return n
+	}
+	for start := time.Now(); waiting() == 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("no client waits for an answer")
+		}
+	}
+	w.fwd.Unpublish(w.bound)
+	// The deferred closes reset what is still connected, and so does the forwarder.
+}
+
+// A port that a client had for a connection of one way is good for the other as
+// soon as the client has it again. What the server has closed first answers a SYN
+// over the link where nobody hears it: there the client has another port.
+func TestPortIsUsedAgainTheOtherWay(t *testing.T) {
+	for _, closes := range []string{"client", "server", "reset"} {
+		for _, splicedFirst := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s closes, spliced first is %v", closes, splicedFirst), func(t *testing.T) {
+				w := newWorld(t, spliced, publishing("0.0.0.0:7001:80"))
+				l := w.listen("tcp4", ":80")
+				for i := range 6 {
+					w.awaitInside(t)
+					overLink := splicedFirst == (i%2 == 1)
+					w.restInside(overLink)
+					before := w.fwd.Stats().TCP.Spliced
+					start := time.Now()
+					client := dialFrom(t, outside4+":40001", outside4+":7001")
+					server, err := l.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(start); took > time.Second {
+						t.Errorf("connection %d took %v", i, took)
+					}
+					if w.fwd.Stats().TCP.Spliced > before && overLink {
+						t.Errorf("connection %d did not go over the link", i)
+					}
+					seen := netip.MustParseAddrPort(server.RemoteAddr().String())
+					if closes != "server" && seen.Port() != 40001 || seen.Addr().String() != outside4 {
+						t.Errorf("connection %d is seen as %v", i, seen)
+					}
+					endBy(closes, client, server)
+					w.awaitNoConnections(t)
+				}
+			})
+		}
+	}
+}
+
+// endBy ends a connection so that the client's port is free on the host.
+func endBy(who string, client, server net.Conn) {
+	defer client.Close()
+	defer server.Close()
+	client.SetDeadline(time.Now().Add(5 * time.Second))
+	server.SetDeadline(time.Now().Add(5 * time.Second))
+	switch who {
+	case "client":
+		client.(*net.TCPConn).CloseWrite()
+		io.ReadAll(server)
+		server.Close()
+		io.ReadAll(client)
+	case "server":
+		server.(*net.TCPConn).CloseWrite()
+		io.ReadAll(client)
+		client.(*net.TCPConn).CloseWrite()
+		io.ReadAll(server)
+	case "reset":
+		server.(*net.TCPConn).SetLinger(0)
+		server.Close()
+		io.ReadAll(client)
+	}
+	client.(*net.TCPConn).SetLinger(0)
+}
+
+func dialFrom(t *testing.T, from, to string) net.Conn {
+	t.Helper()
+	d := net.Dialer{
+		LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from)), Timeout: 5 * time.Second,
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		},
+	}
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		c, err := d.Dial("tcp", to)
+		if err == nil {
+			return c
+		}
+		// What is left of the last one goes in a moment.
+		if !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.EADDRINUSE) || time.Since(start) > 5*time.Second {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestClientsInABurstAreAllSpliced(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	go whoTCP(w.listen("tcp4", ":80"))
+	const n = 20 * socketsKept
+	var clients []net.Conn
+	for range n {
+		c, err := net.Dial("tcp", "127.0.0.1:7001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	for _, c := range clients {
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		if b, err := io.ReadAll(c); err != nil || len(b) == 0 {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+	// On a busy machine one or the other may have waited for too long.
+	if st := w.fwd.Stats().TCP; st.Published != n || st.Spliced < n/2 {
+		t.Errorf("%+v, want %d published, and most of them spliced", st, n)
+	}
+}

@@ -1,0 +1,65 @@
+package portfwd
+
+import "time"
+
+// lingering are ports of clients to which a server may answer to the wrong place.
+//
+// What a server has closed first stays in its kernel for a while (TIME-WAIT), with
+// the mark that its spliced connection had. A SYN over the link from the same port
+// may be answered by that, and the answer would come back to no socket, nor to the
+// link: the kernel resets nobody in another's name. So it comes from another port.
+type lingering struct {
+	recent, before *[1 << 16 / 64]uint64 // bits, of the current period and the one before
+	since          time.Time             // of the current one
+}
+
+// timeWait is Linux's (TCP_TIMEWAIT_LEN, include/net/tcp.h).
+const timeWait = 60 * time.Second
+
+func (l *lingering) turn(now time.Time) {
+	if l.recent == nil {
+		l.recent, l.before, l.since = new([1 << 16 / 64]uint64), new([1 << 16 / 64]uint64), now
+	}
+	age := now.Sub(l.since)
+	if age < timeWait {
+		return
+	}
+	l.recent, l.before = l.before, l.recent
+	clear(l.recent[:])
+	if age >= 2*timeWait {
+		clear(l.before[:])
+	}
+	l.since = now
+}
+
+// add takes note of a port.
+func (l *lingering) add(port uint16, now time.Time) {
+	l.turn(now)
+	l.recent[port/64] |= 1 << (port % 64)
+}
+
+// has reports whether a port was added in the last minute, or two.
+func (l *lingering) has(port uint16, now time.Time) bool {
+	if l.recent == nil {
+		return false
+	}
+	l.turn(now)
+	return (l.recent[port/64]|l.before[port/64])&(1<<(port%64)) != 0
+}
+
+// leave says that a server has closed a connection from port first.
+func (p *insideSockets) leave(port uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lingering.add(port, time.Now())
+}
+
+// left reports whether that was lately.
+func (p *insideSockets) left(port uint16) bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lingering.has(port, time.Now())
+}
