@@ -385,8 +385,9 @@ func freePort(t *testing.T) int {
 // that the kernel gives no client.
 func freeRange(t *testing.T, n int) int {
 	t.Helper()
+	// Not where a test process is that began at the same time.
 next:
-	for first := 10000 + os.Getpid()%10000; first < 32000; first += n {
+	for first := 10000 + os.Getpid()*97%1000*10; first < 32000; first += n {
 		for port := first; port < first+n; port++ {
 			if taken(port) {
 				continue next
