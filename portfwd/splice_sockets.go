@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/portfwd/hostsock"
+	"sbxnet/tapdev/stackroom"
 )
 
 // insideSockets are TCP sockets that were made inside the sandbox and are not
@@ -119,7 +120,7 @@ func (p *insideSockets) refill(v6 bool) {
 	}
 	f.asked, f.filling = now, true
 	n := f.want - len(f.free)
-	p.filling.Go(func() { p.ask(v6, n) })
+	p.filling.Go(func() { stackroom.Take(); p.ask(v6, n) })
 }
 
 // ask has sockets made, and keeps them.

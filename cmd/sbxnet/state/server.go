@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/cmd/sbxnet/network"
+	"sbxnet/tapdev/stackroom"
 )
 
 // Bounds of what one client can have the server do.
@@ -98,6 +99,7 @@ func Serve(sb Sandbox) (*Server, error) {
 		served: make(chan struct{}),
 	}
 	go func() {
+		stackroom.Take()
 		defer close(s.served)
 		if err := s.http.Serve(limit(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 			log.Warn("the sandbox's API has ended: " + err.Error())
