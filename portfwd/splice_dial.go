@@ -32,26 +32,19 @@ func (p *listenPort) splice(fd int, client netip.AddrPort) bool {
 	return true
 }
 
-// within reports whether child is the sandbox itself. What is behind it, such as a
-// container, a socket inside would connect to as the sandbox, whose rules and
-// routes have another way for what comes by the link.
+// within reports whether child leaves it to us where in the sandbox the server is, or
+// is the sandbox's own address. What is behind that, such as a container, a socket
+// inside would not find; on loopback it would find the proxies that container engines
+// put there, where their rules for what comes by the link keep the client's address.
 func (p *policy) within(child netip.Addr) bool {
-	return !child.IsValid() || child.IsLoopback() || child == p.ipv4.Sandbox || child == p.ipv6.Sandbox
+	return !child.IsValid() || child == p.ipv4.Sandbox || child == p.ipv6.Sandbox
 }
 
-// spliceTargets are targets, and ::1, where no link leads: first if it is what the
-// port leads to, last if that is left open.
+// spliceTargets are targets, and at last ::1, where no link leads.
 func (p *policy) spliceTargets(to []netip.AddrPort, child, client netip.Addr, port uint16) []netip.AddrPort {
-	inner := netip.AddrPortFrom(loopback6, port)
-	if !p.ipv6.enabled() {
-		return p.targets(to, child, client, port)
-	}
-	if child == loopback6 {
-		to = append(to, inner)
-	}
 	to = p.targets(to, child, client, port)
-	if !child.IsValid() {
-		to = append(to, inner)
+	if !child.IsValid() && p.ipv6.enabled() {
+		to = append(to, netip.AddrPortFrom(loopback6, port))
 	}
 	return to
 }

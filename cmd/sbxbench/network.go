@@ -17,9 +17,22 @@ type network struct {
 	hasMTU bool
 	// variant is one with something changed: it takes only what that can move.
 	variant bool
-	start   func(e *environment, mtu int) (*session, error)
+	// published: what is changed can move only what a published port carries.
+	published bool
+	start     func(e *environment, mtu int) (*session, error)
 	// bare runs `true` in the network, for the time from start to exit.
 	bare func(e *environment) *exec.Cmd
+}
+
+// takes reports whether a network carries a measurement.
+func (n network) takes(m measurement) bool {
+	switch {
+	case n.published:
+		return m.published
+	case n.variant:
+		return m.variants
+	}
+	return true
 }
 
 // A session is a worker in its network.
@@ -112,6 +125,12 @@ func variantOf(name string, flags ...string) network {
 	return n
 }
 
+// publishedVariant is a variant that takes published ports' measurements only.
+func publishedVariant(n network) network {
+	n.published = true
+	return n
+}
+
 // networks are the contestants that this machine has, native loopback first.
 func networks(quick, peers bool) []network {
 	all := []network{native(), sbxnetWith("sbxnet"), sbxnetWith("sbxnet packet", "--link", "packet")}
@@ -128,6 +147,7 @@ func networks(quick, peers bool) []network {
 		variantOf("no TX csum", "--tx-checksum-offload=false"),
 		variantOf("no RX csum", "--rx-checksum-offload=false"),
 		variantOf("no offload", "--gso=false", "--software-gso=false", "--gro=false", "--tx-checksum-offload=false", "--rx-checksum-offload=false"),
+		publishedVariant(variantOf("no splice", "--splice=false")),
 		variantOf("2 queues", "--num-network-channels", "2"),
 		variantOf("4 queues", "--num-network-channels", "4"))
 }

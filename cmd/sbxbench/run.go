@@ -137,7 +137,7 @@ func (b *bench) round(mtu, round int, sessions map[string]*session) {
 		for i := range b.networks {
 			n := b.networks[(i+round)%len(b.networks)]
 			s, attempt := sessions[n.name], fmt.Sprintf("%s, MTU %d, %s", n.name, mtu, m)
-			if s == nil || b.failed[attempt] || n.variant && !m.variants {
+			if s == nil || b.failed[attempt] || !n.takes(m) {
 				continue
 			}
 			b.progress.say("round %d of %d: %s", round+1, b.rounds, attempt)

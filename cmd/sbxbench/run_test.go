@@ -86,6 +86,22 @@ func TestRoundsAreInterleavedAndTurn(t *testing.T) {
 	}
 }
 
+func TestVariantsTakeWhatTheyCanMove(t *testing.T) {
+	bulk, inwards, rtt := measurement{variants: true}, measurement{published: true}, measurement{}
+	for _, c := range []struct {
+		n                  network
+		bulk, inwards, rtt bool
+	}{
+		{sbxnetWith("sbxnet"), true, true, true},
+		{variantOf("no GRO", "--gro=false"), true, false, false},
+		{publishedVariant(variantOf("no splice", "--splice=false")), false, true, false},
+	} {
+		if c.n.takes(bulk) != c.bulk || c.n.takes(inwards) != c.inwards || c.n.takes(rtt) != c.rtt {
+			t.Errorf("%s takes the wrong measurements", c.n.name)
+		}
+	}
+}
+
 func TestRoundsStopWhenTheTimeIsUp(t *testing.T) {
 	began := time.Now()
 	b := &bench{limit: 10 * time.Second, began: began}

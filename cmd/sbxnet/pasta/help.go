@@ -68,8 +68,9 @@ Names:
 
 Protocols:
       --no-tcp --no-udp --no-icmp --no-dhcp --no-dhcpv6 --no-ra --no-ndp
-      --no-splice          accepted, for it is always so: published ports lead over
-                           the link; those of -T and -U lead from socket to socket
+      --no-splice          published TCP ports lead over the link; without it clients
+                           are joined to servers from socket to socket, where that
+                           can be. Ports of -T and -U always lead so
       --splice-only        refused: there is always a link
 
 Ports:

@@ -125,6 +125,8 @@ type options struct {
 
 	// LoopbackFirst: who comes from the host's loopback is led to the sandbox's.
 	LoopbackFirst bool
+	// NoSplice has published TCP ports lead over the link.
+	NoSplice bool
 	// Freebind listens on host addresses that may come later.
 	Freebind bool
 	// TCP and UDP lead into the sandbox, TCPOut and UDPOut out of it.
@@ -251,10 +253,12 @@ func (o *options) takeSwitch(name string) bool {
 		o.Freebind = true
 	case "host-lo-to-ns-lo":
 		o.LoopbackFirst = true
-	case "stderr", "no-splice", "no-copy-routes", "no-copy-addrs":
+	case "no-splice":
+		o.NoSplice = true
+	case "stderr", "no-copy-routes", "no-copy-addrs":
 		// These ask for what is so anyway: messages go to standard error while
-		// there is one, published ports lead over the link, and of addresses and
-		// routes one and the default one are copied.
+		// there is one, and of addresses and routes one and the default one are
+		// copied.
 	default:
 		return false
 	}

@@ -280,7 +280,7 @@ var values = map[string]string{
 
 // withoutEffect are those that the help calls accepted.
 var withoutEffect = []string{
-	"stderr", "runas", "no-copy-routes", "no-copy-addrs", "no-splice",
+	"stderr", "runas", "no-copy-routes", "no-copy-addrs",
 	"no-dhcp-dns", "no-dhcp-search", // the defaults
 }
 

@@ -42,6 +42,7 @@ type session struct {
 type inside interface {
 	Listen([]userns.Socket) ([]*os.File, error)
 	Remove(paths ...string) error
+	Sockets(v6 bool, n int) ([]*os.File, error)
 }
 
 // logLevel is how much is said: nothing that is not wrong, unless asked for.
@@ -184,6 +185,9 @@ func (s *session) connect() error {
 	}
 	c.Info, c.Log, c.Published = info, s.log, s.bound
 	s.bound = nil
+	if !s.options.NoSplice {
+		c.Sockets = s.inside.Sockets
+	}
 	n, err := network.Start(c)
 	if err != nil {
 		return err
