@@ -62,14 +62,19 @@
 // one shard's for as long as it is published. Its connections are not the port's:
 // they outlive it. Its UDP flows are, since they answer from its socket.
 //
+// With Config.Sockets, TCP clients do without the link: a splice joins the accepted
+// socket to one that was made inside the sandbox, and connected there in the
+// client's name. What the server sees is the same; where that cannot be, or nobody
+// accepts, a relay tries over the link.
+//
 // # Bounds
 //
 // [Limits] names what one shard may hold, docs/limits.md everything else, with
 // what happens at each bound and the statistic that shows it. Running out of
 // flows or of file descriptors refuses what is new and leaves the rest alone;
 // datagram and echo flows make room by ending the longest idle. All memory per
-// flow is bounded: TCP by the connection's buffers, UDP by nothing being held
-// but one datagram of a flow whose target is not known yet.
+// flow is bounded: TCP by the connection's buffers, or a pipe's, UDP by nothing
+// being held but one datagram of a flow whose target is not known yet.
 //
 // # What cannot be
 //

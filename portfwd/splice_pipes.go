@@ -19,9 +19,9 @@ const (
 	pipesMost  = 64 // of a shard
 	pipesLarge = 8  // the first of them
 	pipesKept  = 4  // when nothing moves
-	// pipeSize is 256 pages, each of which holds a fragment of one of the kernel's
+	// pipeSize is 64 pages, each of which holds a fragment of one of the kernel's
 	// buffers: 32 KiB from loopback, and 1.4 from an Ethernet.
-	pipeSize = 1 << 20
+	pipeSize = 256 << 10
 )
 
 // takePipe returns an empty pipe, or none where there are enough.
