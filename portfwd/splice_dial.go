@@ -83,12 +83,16 @@ func (s *shard) trySplices() {
 	}
 }
 
+// spliceAttempts is how many ports are tried where a client's own is taken: each may
+// cost a socket, and the link has more to offer.
+const spliceAttempts = 4
+
 // connect starts to connect a socket inside to target, from where the client is
 // seen. Between two ends of one machine that is done when it returns, as a rule.
 func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
 	client := c.dial.client
 	from := netip.AddrPortFrom(c.policy.source(client.Addr(), target.Addr()), client.Port())
-	for range portAttempts {
+	for range spliceAttempts {
 		if c.server.fd < 0 {
 			fd, errno := c.ports.sockets.take(c.shard, target.Addr().Is6())
 			if errno != 0 {

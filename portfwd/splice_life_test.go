@@ -12,7 +12,7 @@ import (
 	"sbxnet/portfwd/hostsock"
 )
 
-// agePublished is age for spliced connections.
+// ageSpliced is age for spliced connections.
 func (w *world) ageSpliced(d time.Duration) {
 	for _, s := range w.fwd.shards {
 		s.call(func() {

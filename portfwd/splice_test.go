@@ -285,8 +285,10 @@ func TestThousandSplicedConnectionsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	w.awaitNoConnections(t)
-	if st := w.fwd.Stats().TCP; st.Published != n || st.Spliced == 0 {
+	// All of them, unless the machine is so busy that some have waited for too long.
+	st := w.fwd.Stats().TCP
+	if st.Published != n || st.Spliced == 0 {
 		t.Errorf("%+v, want %d published, and some of them spliced", st, n)
 	}
-	t.Logf("%d spliced", w.fwd.Stats().TCP.Spliced)
+	t.Logf("%d spliced", st.Spliced)
 }
