@@ -38,6 +38,9 @@
 // by RFC 5961 and RFC 7323 (input.go); nearly all take a short cut (fastPath)
 // that checks the same and changes nothing if it does not apply.
 //
+// A connection on which nothing is under way can leave the stack for a kernel's
+// socket to carry it on (released.go).
+//
 // # Sending
 //
 // The send buffer (sendbuf.go) is a queue of 64 KiB chunks from the engine's

@@ -29,7 +29,8 @@ type Engine struct {
 	timers     *timer.Queue
 	now        timer.Instant
 	conns      map[flowKey]*Conn
-	last       *Conn // the one the last segment was for
+	released   map[flowKey]struct{} // by Release, until Forget
+	last       *Conn                // the one the last segment was for
 	timeWaits  timeWaits
 	listeners  map[netip.AddrPort]*Listener
 	onOpen     func(c *Conn)
@@ -54,6 +55,7 @@ func NewEngine(cfg Config, out Output, timers *timer.Queue) *Engine {
 	e := &Engine{
 		cfg: cfg, out: out, timers: timers,
 		conns:      map[flowKey]*Conn{},
+		released:   map[flowKey]struct{}{},
 		listeners:  map[netip.AddrPort]*Listener{},
 		congestion: cubic{},
 		pool:       newPool(cfg.Memory, cfg.Limits),
@@ -95,6 +97,10 @@ func (e *Engine) Input(p *Packet) {
 		}
 		return
 	}
+	if e.isReleased(k) {
+		e.stats.Drops.Released++
+		return
+	}
 	if w := e.timeWaits.find(k); w != nil && !e.inputTimeWait(w, &s) {
 		return
 	}
@@ -116,7 +122,7 @@ func (e *Engine) find(k *flowKey) *Conn {
 }
 
 // full reports whether the connection limit is reached.
-func (e *Engine) full() bool { return len(e.conns) >= e.cfg.Limits.Connections }
+func (e *Engine) full() bool { return len(e.conns)+len(e.released) >= e.cfg.Limits.Connections }
 
 // inputUnclaimed handles a segment of no known connection: RFC 9293 §3.10.7.1
 // and §3.10.7.2.
@@ -250,7 +256,7 @@ func (e *Engine) Dial(local, remote netip.AddrPort, h Handler) (*Conn, error) {
 		local = netip.AddrPortFrom(local.Addr(), port)
 	}
 	k := flowKey{local, remote}
-	if e.conns[k] != nil {
+	if e.conns[k] != nil || e.isReleased(k) {
 		return nil, ErrInUse
 	}
 	e.reuseTimeWait(k)

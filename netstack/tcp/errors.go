@@ -19,6 +19,9 @@ var (
 	ErrAddress = errors.New("invalid address")        // or port 0, or ends of different families
 )
 
+// ErrNotStill is what [Conn.Release] returns, never wrapped.
+var ErrNotStill = errors.New("connection has something under way")
+
 // Refusal says how an attempt to connect is turned down, or why the network
 // reports that one of our segments did not arrive.
 type Refusal uint8

@@ -59,6 +59,11 @@ func (s *script) fuzzStep(b []byte) {
 			s.after(time.Duration(b[5]) * 20 * time.Millisecond)
 		case 6:
 			c.SetKeepAlive(time.Second, time.Second, 2)
+		case 7:
+			c.HoldWindow(b[5]&1 != 0)
+			if b[5] > 200 {
+				s.fuzzRelease(c)
+			}
 		}
 	}
 	g := seg{flags: header.TCPFlags(b[0]), seq: int(int8(b[1])), ack: int(int8(b[3])), size: int(b[7])}
@@ -83,6 +88,30 @@ func (s *script) fuzzStep(b []byte) {
 		g.opt.Timestamp, g.opt.TSVal, g.opt.TSEcr = true, uint32(b[4]), s.tsEcr
 	}
 	s.exchange(g)
+}
+
+// fuzzRelease releases the connection, lets time pass, and takes it back or
+// forgets it.
+func (s *script) fuzzRelease(c *Conn) {
+	still := c.Still()
+	r, err := c.Release()
+	if still != (err == nil) {
+		s.t.Fatalf("still: %v, and released with %v", still, err)
+	}
+	if err != nil {
+		return
+	}
+	s.none(s.exchange(seg{flags: fACK, seq: s.peerNext(), ack: 1, data: "late"}))
+	s.none(s.after(time.Hour))
+	if len(s.log.got)&1 != 0 {
+		s.e.TakeBack(c)
+		return
+	}
+	s.e.Grant(r, 1<<20)
+	if out := s.flush(); len(out) != 1 {
+		s.t.Fatalf("%d segments", len(out))
+	}
+	s.e.Forget(r.Local, r.Remote)
 }
 
 // peerNext is the sequence number the engine expects of its peer.

@@ -67,7 +67,7 @@ func (e *Engine) pickPort(local netip.Addr, remote netip.AddrPort) uint16 {
 		port := uint16(firstPort + (offset+e.nextPort)%n)
 		e.nextPort++
 		k.local = netip.AddrPortFrom(local, port)
-		if e.conns[k] == nil && e.timeWaits.find(k) == nil && e.listeners[k.local] == nil {
+		if e.conns[k] == nil && !e.isReleased(k) && e.timeWaits.find(k) == nil && e.listeners[k.local] == nil {
 			return port
 		}
 	}

@@ -31,7 +31,7 @@ type Config struct {
 
 // Limits bounds what the peer can make the engine hold. Zero means the default.
 type Limits struct {
-	Connections int // in all, held ones included; default 65536
+	Connections int // in all, held and released ones included; default 65536
 	Held        int // waiting for Accept or Refuse; default 16384
 	TimeWait    int // records in TIME-WAIT; default 16384, the oldest go first
 	BufferBytes int // of send and receive buffers in all; default 512 MiB

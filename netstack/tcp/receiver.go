@@ -19,7 +19,9 @@ type receiver struct {
 	lastHeard    timer.Instant // any acceptable segment
 	lastData     timer.Instant
 	dupOwed      int  // duplicate ACKs the batch's segments out of order are due, without SACK
-	windowHeld   bool // the last window advertised was narrowed by data nobody had taken
+	windowHeld   bool // the last window advertised was narrowed by data nobody had taken, or by HoldWindow
+	edgeHeld     bool // HoldWindow: the right edge stays
+	offering     bool // Data is being called with what has just arrived
 	rcvMSS       int  // what the peer seems to use, for counting full segments
 	quickACKs    int  // acknowledgements still to be sent without delay
 	ackNow       bool // an acknowledgement is due at Flush whatever else
@@ -107,7 +109,9 @@ func (c *Conn) receiveInOrder(p []byte) {
 	start := c.rcvNxt
 	direct := c.in.base == c.rcvNxt && c.handler != nil && !c.offerDue
 	if direct {
+		c.offering = true
 		taken = min(max(c.handler.Data(c, p), 0), len(p))
+		c.offering = false
 		if !c.state.canReceive() || c.rcvNxt != start {
 			// The handler reset the connection. What it took is past caring.
 			return

@@ -11,6 +11,7 @@ type Stats struct {
 	Connections             int    // now
 	Held                    int    // now
 	TimeWait                int    // now
+	Released                int    // now, not forgotten
 	BufferBytes             int    // now, free ones included
 	TimeWaitEvicted         uint64 // records that made room before their time: Limits.TimeWait
 	ChallengesWithheld      uint64 // challenge ACKs not sent, for a connection had sent enough (RFC 5961 §10)
@@ -29,6 +30,7 @@ type Drops struct {
 	TooMany      uint64 // connection limit
 	HeldOverflow uint64 // held connections at their limit
 	Stray        uint64 // of no connection
+	Released     uint64 // of one that was released
 	Memory       uint64 // received data past a bound
 	AfterClose   uint64 // data that nobody will read
 	Unreachable  uint64 // ICMP errors that quote nothing of ours
@@ -40,6 +42,7 @@ func (e *Engine) Stats() Stats {
 	s := e.stats
 	s.Connections = len(e.conns)
 	s.TimeWait = len(e.timeWaits.byKey)
+	s.Released = len(e.released)
 	s.BufferBytes = e.pool.total * chunkSize
 	return s
 }

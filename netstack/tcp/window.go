@@ -40,6 +40,9 @@ const scaleSlack = 32
 // It never moves back, and forward only by a segment or half the buffer (the
 // receiver's silly window avoidance, RFC 9293 §3.8.6.2.2).
 func (c *Conn) nextEdge() seq.Value {
+	if c.edgeHeld {
+		return c.rcvAdv
+	}
 	want := seq.Min(c.bufferEdge(), c.rcvNxt.Add(uint32(0xffff)<<c.rcvShift))
 	step := min(c.rcvTune.size/2, c.rcvMSS)
 	if int(want.Diff(c.rcvAdv)) < step {
@@ -48,10 +51,20 @@ func (c *Conn) nextEdge() seq.Value {
 	return want
 }
 
+// HoldWindow keeps the window's right edge where it is, whatever the handler
+// takes, until it is called with false: the next Flush then sends a window update
+// if one is due. Nothing takes back what was promised, so each acknowledgement
+// that a window with a scale has to be rounded up for still adds less than a unit
+// of it, as ever.
+func (c *Conn) HoldWindow(hold bool) {
+	c.edgeHeld = hold
+	c.markDirty()
+}
+
 // selectWindow returns the window field for a segment that goes out now, and
 // notes the right edge it promises.
 func (c *Conn) selectWindow() uint16 {
-	c.windowHeld = c.Buffered() > 0
+	c.windowHeld = c.Buffered() > 0 || c.edgeHeld
 	size := c.nextEdge().Diff(c.rcvNxt)
 	if size <= 0 {
 		return 0
@@ -67,8 +80,8 @@ func (c *Conn) selectWindow() uint16 {
 }
 
 // windowUpdateDue reports whether the peer should hear that the window, which
-// data nobody took has narrowed, is opening: by a quarter of the buffer, or at
-// all when it has next to nothing.
+// data nobody took or HoldWindow has narrowed, is opening: by a quarter of the
+// buffer, or at all when it has next to nothing.
 func (c *Conn) windowUpdateDue() bool {
 	if c.finReceived || !c.windowHeld {
 		return false
