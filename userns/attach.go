@@ -63,7 +63,7 @@ type Attachment struct {
 	found   Found
 	changed chan struct{}
 
-	asking  sync.Mutex // held by Listen and Sockets
+	asking  sync.Mutex // held by Listen, Sockets and Divert
 	replies chan reply // to them; closed when there will be none
 
 	// ended is closed when proc is reaped; state is set before.
@@ -205,7 +205,7 @@ func (a *Attachment) died(err error) error {
 	return fmt.Errorf("the process inside (pid %d) died: %v", a.proc.Pid, a.state)
 }
 
-// receive takes in what changes on the interface, and answers to Listen and Sockets.
+// receive takes in what changes on the interface, and answers to what was asked.
 func (a *Attachment) receive() {
 	defer close(a.replies)
 	for {
@@ -214,7 +214,7 @@ func (a *Attachment) receive() {
 			return
 		}
 		switch {
-		case m.Op == opListening || m.Op == opFailed:
+		case m.Op == opDone || m.Op == opFailed:
 			select {
 			case a.replies <- reply{m, files}:
 				files = nil

@@ -100,6 +100,8 @@ func (p *attachProcess) obey() (died bool) {
 			listenInside(p.conn, m.Sockets)
 		case opSockets:
 			socketsInside(p.conn, &p.steering, m)
+		case opDivert, opUndivert:
+			divertInside(p.conn, &p.steering, m)
 		case opRemove:
 			p.removals.open(m.Paths, nil, p.note)
 		}

@@ -52,7 +52,7 @@ func (a *Attachment) Listen(sockets []Socket) ([]*os.File, error) {
 	})
 }
 
-// ask has the process inside make the n sockets of one message.
+// ask has the process inside do what one message says, of which n sockets come.
 func (a *Attachment) ask(what string, m message, n int) ([]*os.File, error) {
 	if err := sendMessage(a.conn, m); err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", what, a.name, a.died(err))
@@ -62,7 +62,7 @@ func (a *Attachment) ask(what string, m message, n int) ([]*os.File, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s in %s: the process inside has ended", what, a.name)
 		}
-		if r.m.Op != opListening || len(r.files) != n {
+		if r.m.Op != opDone || len(r.files) != n {
 			closeAll(r.files)
 			return nil, fmt.Errorf("%s in %s: %w", what, a.name, explainSetup("/", r.m))
 		}
@@ -92,7 +92,7 @@ func listenInside(conn *net.UnixConn, sockets []Socket) {
 		}
 		files = append(files, os.NewFile(uintptr(fd), s.String()))
 	}
-	_ = sendMessage(conn, message{Op: opListening}, files...)
+	_ = sendMessage(conn, message{Op: opDone}, files...)
 }
 
 func (s Socket) open() (int, error) {

@@ -63,7 +63,7 @@ func (ns theirs) end(t *testing.T) {
 }
 
 // run runs a script in the namespace and returns what it printed.
-func (ns theirs) run(t *testing.T, script string) string {
+func (ns theirs) run(t testing.TB, script string) string {
 	t.Helper()
 	args := []string{"--net", "--target", fmt.Sprint(ns.pid), "--user", "--preserve-credentials", "sh", "-c", script}
 	user, err := pathNamespace(fmt.Sprintf("/proc/%d/ns/user", ns.pid))

@@ -29,10 +29,10 @@
 // # Control socket
 //
 // A SOCK_SEQPACKET pair carries one JSON message a datagram. Down: mapped,
-// exec, signal, end, remove; to who attaches listen and sockets, to init serve
-// instead, which brings a socket for these alone, lest its answers come between
-// others. Up: note,
-// ready (with descriptors), started, exited, failed, found. End of file is a message as well: init takes it for the death of sbxnet,
+// exec, signal, end, remove; to who attaches listen, sockets, divert and undivert,
+// to init serve instead, which brings a socket for these alone, lest its answers
+// come between others. Up: note,
+// ready (with descriptors), started, exited, failed, found, done. End of file is a message as well: init takes it for the death of sbxnet,
 // however that came about, ends the sandbox, and removes what sbxnet would have
 // (Config.Remove); sbxnet takes it for the death of init. So does the process that
 // attaches.
@@ -61,6 +61,10 @@
 // address, and marks its packets. Rules for that mark, made when the first are
 // asked for, bring the server's answers back over lo (steering.go). The link and
 // what is not marked know nothing of it.
+//
+// Divert is for a connection from inside that such a socket has taken over from
+// whoever was on the other end of the link: it adds a rule for that connection
+// alone (divert.go).
 //
 // # Ending
 //

@@ -37,7 +37,7 @@ func runJoinParent(spec string) int {
 }
 
 // joinCommand is a process that joins a sandbox and runs a script there.
-func joinCommand(t *testing.T, pid int, script string) *exec.Cmd {
+func joinCommand(t testing.TB, pid int, script string) *exec.Cmd {
 	t.Helper()
 	spec, err := json.Marshal(joinSpec{PID: pid, Argv: []string{"sh", "-c", script}})
 	must(t, err)

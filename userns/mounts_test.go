@@ -19,7 +19,7 @@ func etcWith(t *testing.T, fill func(dir string)) string {
 	return dir
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

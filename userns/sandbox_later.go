@@ -22,7 +22,7 @@ func (sb *Sandbox) Listen(sockets []Socket) ([]*os.File, error) {
 	})
 }
 
-// noService is why no sockets can be had of a sandbox.
+// noService is why nothing can be asked of a sandbox later.
 func (c *Config) noService() error {
 	switch {
 	case c.Network == NetworkHost:
@@ -64,7 +64,7 @@ func (sb *Sandbox) closeService(why error) {
 	}
 }
 
-// ask has init make the n sockets of one message.
+// ask has init do what one message says, of which n sockets come.
 func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) {
 	conn, err := sb.openService()
 	if err != nil {
@@ -84,7 +84,7 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 		sb.closeService(err)
 	case err != nil:
 		err = errors.New("the sandbox has ended")
-	case m.Op != opListening || len(files) != n:
+	case m.Op != opDone || len(files) != n:
 		closeAll(files)
 		m.Text, m.Label = printable(m.Text), printable(m.Label)
 		err = explainSetup("/", m)
@@ -95,8 +95,7 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 	return files, nil
 }
 
-// serve makes the sockets that sbxnet asks for on one of its own, until that is
-// closed.
+// serve does what sbxnet asks for on a socket of its own, until that is closed.
 func (p *initProcess) serve(f *os.File) {
 	conn, err := controlConn(f)
 	if err != nil {
@@ -117,6 +116,8 @@ func (p *initProcess) serve(f *os.File) {
 			listenInside(conn, m.Sockets)
 		case opSockets:
 			socketsInside(conn, &s, m)
+		case opDivert, opUndivert:
+			divertInside(conn, &s, m)
 		}
 	}
 }

@@ -25,7 +25,7 @@ type asker interface {
 }
 
 // fdOf is the descriptor of f, which stays non-blocking.
-func fdOf(t *testing.T, f *os.File) (fd int) {
+func fdOf(t testing.TB, f *os.File) (fd int) {
 	t.Helper()
 	raw, err := f.SyscallConn()
 	must(t, err)
@@ -34,14 +34,14 @@ func fdOf(t *testing.T, f *os.File) (fd int) {
 }
 
 // listening starts a server in the sandbox; nobody reads the link.
-func listening(t *testing.T, a asker, at string) *net.TCPListener {
+func listening(t testing.TB, a asker, at string) *net.TCPListener {
 	t.Helper()
 	files, err := a.Listen([]Socket{{Addr: netip.MustParseAddrPort(at)}})
 	must(t, err)
 	return listenerOf(t, files[0])
 }
 
-func listenerOf(t *testing.T, f *os.File) *net.TCPListener {
+func listenerOf(t testing.TB, f *os.File) *net.TCPListener {
 	t.Helper()
 	defer f.Close()
 	l, err := net.FileListener(f)

@@ -42,6 +42,10 @@ type steering struct {
 	// families that were asked for, and the former values of sysctls.
 	families map[*steeredFamily]bool
 	former   map[string]string
+	// diverted are the connections with a rule of Divert's and the priorities of
+	// these; diverting is that of new ones, where there is the route as well.
+	diverted  map[flow]int
+	diverting map[*steeredFamily]int
 }
 
 // steeredFamily is what differs from one family to the other.
@@ -74,6 +78,13 @@ const maxSteered = 16
 // firstPriority is that of our rules where nobody has rules before it.
 const firstPriority = 100
 
+// The priorities of our rules: the first, and those after it.
+const (
+	elsewherePriority = 1 // whatever else has SocketMark
+	divertPriority    = 2 // Divert's
+	priorities        = 3
+)
+
 // ensure sees to it that answers from every address of the family's are steered.
 // If they cannot be, nothing has changed.
 func (s *steering) ensure(f *steeredFamily) error {
@@ -100,6 +111,14 @@ func (s *steering) ensure(f *steeredFamily) error {
 
 // takeBack undoes everything, for who leaves before the namespace goes.
 func (s *steering) takeBack() {
+	for c := range s.diverted {
+		_ = s.undivert(c)
+	}
+	for f := range s.diverting {
+		if route, err := f.route(); err == nil {
+			_ = netlink.RouteDel(route)
+		}
+	}
 	for f := range s.families {
 		if ours, _, err := f.rules(); err == nil {
 			remove(ours)
@@ -215,7 +234,7 @@ func (f *steeredFamily) install(sources []netip.Prefix, gateway netip.Addr, done
 		return err
 	}
 	remove(slices.DeleteFunc(old, func(r netlink.Rule) bool {
-		return r.Priority == priority || r.Priority == priority+1
+		return r.Priority == priority || r.Priority == priority+elsewherePriority
 	}))
 	return nil
 }
@@ -228,7 +247,7 @@ func (f *steeredFamily) addRules(sources []netip.Prefix, priority int, done *cha
 		r.Table, r.Src = SocketMark, ipNet(from)
 		wanted = append(wanted, r)
 	}
-	rest := f.rule(priority + 1)
+	rest := f.rule(priority + elsewherePriority)
 	rest.Type = unix.RTN_UNREACHABLE
 	for _, r := range append(wanted, rest) {
 		err := netlink.RuleAdd(r)
@@ -243,7 +262,7 @@ func (f *steeredFamily) addRules(sources []netip.Prefix, priority int, done *cha
 	return nil
 }
 
-// rules lists the rules of ours, and finds the priority that they should have.
+// rules lists the rules for SocketMark, and finds the priority that ours should have.
 func (f *steeredFamily) rules() (ours []netlink.Rule, priority int, err error) {
 	all, err := netlink.RuleList(f.family)
 	if err != nil {
@@ -254,12 +273,13 @@ func (f *steeredFamily) rules() (ours []netlink.Rule, priority int, err error) {
 		switch {
 		case r.Mark == SocketMark:
 			ours = append(ours, r)
+		case r.Table == SocketMark: // Divert's
 		case r.Priority > 0: // that of 0 is for local addresses
-			priority = min(priority, r.Priority-2)
+			priority = min(priority, r.Priority-priorities)
 		}
 	}
 	if priority < 1 {
-		return nil, 0, fmt.Errorf("there is a rule of priority %d: ours is to come before it", priority+2)
+		return nil, 0, fmt.Errorf("there is a rule of priority %d: ours is to come before it", priority+priorities)
 	}
 	return ours, priority, nil
 }

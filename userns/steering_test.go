@@ -13,7 +13,7 @@ import (
 )
 
 // look runs a script in a sandbox and returns what it printed.
-func look(t *testing.T, sb *Sandbox, script string) string {
+func look(t testing.TB, sb *Sandbox, script string) string {
 	t.Helper()
 	out, err := joinCommand(t, sb.PID(), script).Output()
 	if err != nil {

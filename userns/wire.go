@@ -86,11 +86,13 @@ const (
 	opFailed  op = "failed"  // up: Text went wrong; Number is an exit status or 0
 	opFound   op = "found"   // up: Found has changed
 
-	opListen    op = "listen"    // down: bind Sockets
-	opSockets   op = "sockets"   // down: make Number sockets for any address, of IPv6 if V6
-	opListening op = "listening" // up: the descriptors of either
-	opRemove    op = "remove"    // down: Paths are to go if sbxnet dies
-	opServe     op = "serve"     // down: a socket to receive opListen and opSockets on, and answer
+	opListen   op = "listen"   // down: bind Sockets
+	opSockets  op = "sockets"  // down: make Number sockets for any address, of IPv6 if V6
+	opDivert   op = "divert"   // down: the connection From, To is to go over lo
+	opUndivert op = "undivert" // down: and no longer
+	opRemove   op = "remove"   // down: Paths are to go if sbxnet dies
+	opServe    op = "serve"    // down: a socket to receive these but opRemove on, and answer
+	opDone     op = "done"     // up: what was asked is done, with the descriptors of what was made
 )
 
 // message is one datagram on the control socket.
@@ -107,6 +109,9 @@ type message struct {
 	// Paths come with opRemove, V6 with opSockets.
 	Paths []string `json:",omitempty"`
 	V6    bool     `json:",omitempty"`
+	// From and To come with opDivert and opUndivert.
+	From netip.AddrPort `json:",omitzero"`
+	To   netip.AddrPort `json:",omitzero"`
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.
