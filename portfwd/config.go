@@ -63,6 +63,9 @@ type Config struct {
 	// connections of published ports are spliced, and do without the link. It is
 	// called in the background; nil, or an error: they go over the link.
 	Sockets func(v6 bool, n int) ([]*os.File, error)
+	// Diverter, with Sockets, takes connections with bulk off the link while they
+	// run. It is called in the background; nil: they stay there.
+	Diverter Diverter
 	// Nameserver serves port 53 of the DNS addresses and of DNSAddresses, in
 	// every shard's stack, from Start until Close. It stays the caller's to
 	// close. With nil the port is refused like any other.

@@ -22,6 +22,8 @@ type Forwarder struct {
 	debug     bool
 	shards    []*shard
 	directory directory
+	diverted  diverted
+	asking    sync.WaitGroup // questions to Config.Diverter
 	conflicts conflicts
 	dhcp      *dhcp.Server // nil: nobody is served
 	// pingForbidden tells of it, by whichever shard finds out first.
@@ -201,6 +203,7 @@ func (f *Forwarder) close() {
 		}
 	}
 	f.running.Wait()
+	f.asking.Wait()
 	f.ports.close()
 	f.mu.Lock()
 	if f.err == nil {

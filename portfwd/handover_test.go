@@ -152,8 +152,10 @@ func TestFlowIsTheShardsThatOpenedIt(t *testing.T) {
 			t.Errorf("a flow that nobody has opened is shard %d's on shard %d", got, s.index)
 		}
 	}
-	if !b.claim(k) || !b.claim(k) || a.claim(k) {
-		t.Error("a claimed flow is not its shard's alone")
+	for range 2 { // the second time it is the shard's own already
+		if !b.claim(k) || a.claim(k) {
+			t.Error("a claimed flow is not its shard's alone")
+		}
 	}
 	for range 2 { // the second time by memory
 		for _, s := range f.shards {

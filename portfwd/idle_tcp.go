@@ -54,7 +54,7 @@ func (r *relay) idleLimit() time.Duration {
 
 // lookIdle ends the relay if it is idle, and else looks again later.
 func (r *relay) lookIdle(now timer.Instant) {
-	if r.open && r.underWay() {
+	if r.open && (r.suspended() || r.underWay()) {
 		r.used = now
 	}
 	if due := r.used.Add(r.idleLimit()); now.Before(due) {

@@ -40,6 +40,11 @@ type relay struct {
 
 	used timer.Instant // when payload moved last
 	idle timer.Timer   // see idle_tcp.go
+
+	bulk      int           // bytes moved since bulkSince
+	bulkSince timer.Instant // see divert.go
+	diversion *diversion    // on its way off the link
+	stays     bool          // it cannot leave the link
 }
 
 // Keepalive towards the sandbox, as tcp(7) has it: a peer on the link cannot
@@ -91,7 +96,7 @@ func (r *relay) work() (again bool) {
 		r.connected()
 		return false
 	}
-	if !r.open {
+	if !r.open || r.suspended() {
 		return false
 	}
 	again = r.drain()
@@ -110,6 +115,7 @@ func (r *relay) start() {
 		return
 	}
 	r.watch()
+	r.bulkSince = r.used
 	r.conn.SetKeepAlive(keepAliveIdle, keepAliveInterval, keepAliveCount)
 	r.wake()
 }
@@ -137,7 +143,7 @@ func (r *relay) Data(_ *tcp.Conn, p []byte) int {
 		return len(p)
 	}
 	r.counters.toHost += uint64(n)
-	r.touch()
+	r.passed(n)
 	if n < len(p) {
 		r.writable = false
 	}
@@ -159,7 +165,7 @@ func (r *relay) drain() (again bool) {
 			r.hostFailed(errno)
 		default:
 			r.counters.toHost += uint64(n)
-			r.touch()
+			r.passed(n)
 			moved += n
 			r.moved += n
 			r.conn.Consume(n)
@@ -171,7 +177,7 @@ func (r *relay) drain() (again bool) {
 // pump reads from the host into the connection's send buffer. It reports
 // whether there is more to do now.
 func (r *relay) pump() (again bool) {
-	for moved := 0; r.readable && r.fd >= 0 && !r.hostEOF; {
+	for moved := 0; r.readable && r.fd >= 0 && !r.hostEOF && !r.held(); {
 		if moved >= bytesPerFlow {
 			return true
 		}
@@ -194,7 +200,7 @@ func (r *relay) pump() (again bool) {
 			r.passHostEOF()
 		default:
 			r.counters.toGuest += uint64(n)
-			r.touch()
+			r.passed(n)
 			moved += n
 			r.moved += n
 			r.conn.Commit(n)
@@ -264,6 +270,9 @@ func (r *relay) hostFailed(errno unix.Errno) {
 // Closed implements tcp.Handler.
 func (r *relay) Closed(c *tcp.Conn, err error) {
 	r.connecting = false
+	if r.diversion != nil {
+		r.diversion.drop()
+	}
 	r.disclaim(tcpKey(c.LocalAddr(), c.RemoteAddr()))
 	if r.dial != nil && r.fd >= 0 && r.dial.failed(r, err) {
 		return // on its way to the next target

@@ -61,7 +61,12 @@ type shard struct {
 	udp    udpTable
 	echo   echoTable
 
-	splices spliceTable
+	splices   spliceTable
+	diverting []*diversion               // held, to be looked at after this turn
+	leaving   map[*divertedConn]struct{} // diverted, and closed on our side
+	away      int                        // connections that are diverted
+	strays    uint64                     // segments of theirs that were seen on the link
+	mend      timer.Instant              // from when on strays are looked after
 
 	counters counters
 	stop     bool
@@ -80,6 +85,7 @@ func newShard(f *Forwarder, index int, queue tapdev.Queue, seed [32]byte) (*shar
 	s := &shard{
 		Forwarder: f, index: index, log: f.cfg.Logger, loop: loop, queue: queue,
 		rx: hostsock.NewReceiver(datagramSlots), relays: make(map[*relay]struct{}), ended: make(chan struct{}),
+		leaving: make(map[*divertedConn]struct{}),
 	}
 	s.inbox.limits = &f.cfg.Limits
 	s.memory.timer.Expire = s.trimMemory
@@ -135,7 +141,11 @@ func (s *shard) turn() error {
 		return err
 	}
 	s.workReady()
-	return s.flush()
+	if err := s.flush(); err != nil {
+		return err
+	}
+	s.workDiversions()
+	return nil
 }
 
 // deadline is how long to sleep, if nothing happens.
@@ -237,6 +247,7 @@ func (s *shard) writeLink() error {
 // close ends all flows: sockets are closed, the sandbox's connections reset as
 // far as the link still takes it.
 func (s *shard) close() {
+	s.closeDiversions()
 	for r := range s.relays {
 		r.abandon()
 	}

@@ -30,7 +30,8 @@ type splice struct {
 	client, server spliceEnd
 	in, out        spliceWay // to the server, and to the client
 
-	dial *spliceDial // nil once connected
+	dial     *spliceDial   // nil once connected
+	diverted *divertedConn // of a relay that has left the link, else nil
 	// broken: an end does not take any more, and what it said before is being
 	// passed on.
 	broken bool
@@ -136,15 +137,40 @@ func (e *spliceEnd) close(how func(int)) {
 }
 
 // finish ends the splice: the kernel has all that was said, and sees to the rest.
-func (c *splice) finish() { c.end(hostsock.Close, hostsock.Close) }
+func (c *splice) finish() { c.end(hostsock.Close, c.leaveInside) }
 
 // reset passes on that an end was reset, or resets both.
-func (c *splice) reset() { c.end(hostsock.Reset, hostsock.Reset) }
+func (c *splice) reset() { c.end(hostsock.Reset, c.resetInside) }
 
-func (c *splice) end(client, server func(int)) {
+func (c *splice) end(client func(int), inside func()) {
 	c.client.close(client)
-	c.server.close(server)
+	inside()
 	c.forget()
+}
+
+// leaveInside closes the socket inside.
+func (c *splice) leaveInside() {
+	if c.diverted != nil {
+		c.diverted.leave(c.server.letGo())
+		return
+	}
+	c.server.close(hostsock.Close)
+}
+
+// resetInside closes the socket inside, and resets its connection.
+func (c *splice) resetInside() {
+	c.server.close(hostsock.Reset)
+	if c.diverted != nil {
+		c.diverted.left()
+	}
+}
+
+// letGo takes a socket out of the loop. It is the caller's, open.
+func (e *spliceEnd) letGo() (fd int) {
+	fd = e.fd
+	e.of.loop.Remove(fd, e.token)
+	e.fd, e.token = -1, reactor.Token{}
+	return fd
 }
 
 // forget takes the splice out of the shard's books. A socket that is still open is
@@ -161,7 +187,7 @@ func (c *splice) forget() {
 // has finished is the host kernel's to deliver; a reset would discard it.
 func (c *splice) abandon() {
 	if c.out.ended {
-		c.end(hostsock.Close, hostsock.Reset)
+		c.end(hostsock.Close, c.resetInside)
 		return
 	}
 	c.reset()

@@ -173,9 +173,9 @@ func (c *splice) writeFailed(w *spliceWay, errno unix.Errno) {
 	c.wake()
 }
 
-func (c *splice) failed(errno unix.Errno) {
+func (c *splice) failed(err error) {
 	if c.debugs() {
-		c.log.Debug("spliced connection failed", slog.Any("flow", c), slog.String("error", errno.Error()))
+		c.log.Debug("spliced connection failed", slog.Any("flow", c), slog.Any("error", err))
 	}
 }
 

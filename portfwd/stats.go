@@ -7,13 +7,13 @@ import (
 
 // counters are one shard's, written by its goroutine alone.
 type counters struct {
-	tcpOutbound, tcpPublished, tcpSpliced, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
-	toHost, toGuest                                                                                 uint64
-	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted, udpNotHeld                         uint64
-	datagramsToHost, datagramsToGuest, datagramsLost                                                uint64
-	echoes, echoDenied, echoFailed, echoEvicted                                                     uint64
-	handedOver, handoverLost                                                                        uint64
-	turns                                                                                           uint64 // of the loop
+	tcpOutbound, tcpPublished, tcpSpliced, tcpDiverted, tcpDenied, tcpFailed, tcpNoServer, tcpOverLimit, tcpIdle uint64
+	toHost, toGuest                                                                                              uint64
+	udpOutbound, udpPublished, udpDenied, udpFailed, udpEvicted, udpNotHeld                                      uint64
+	datagramsToHost, datagramsToGuest, datagramsLost                                                             uint64
+	echoes, echoDenied, echoFailed, echoEvicted                                                                  uint64
+	handedOver, handoverLost                                                                                     uint64
+	turns                                                                                                        uint64 // of the loop
 }
 
 // Stats counts what a forwarder has done since Start, over all shards, but for
@@ -35,6 +35,7 @@ type TCPStats struct {
 	Open                int    // now, being connected included
 	Outbound, Published uint64 // that were opened
 	Spliced             uint64 // of Published, those that did without the link
+	Diverted            uint64 // of Outbound, those that left the link with their bulk
 	Denied              uint64 // by policy
 	Failed              uint64 // by the host's connect
 	NoServer            uint64 // published, and refused by every target
@@ -70,6 +71,7 @@ func (s *Stats) add(sh *shard) {
 	s.TCP.Outbound += c.tcpOutbound
 	s.TCP.Published += c.tcpPublished
 	s.TCP.Spliced += c.tcpSpliced
+	s.TCP.Diverted += c.tcpDiverted
 	s.TCP.Denied += c.tcpDenied
 	s.TCP.Failed += c.tcpFailed
 	s.TCP.NoServer += c.tcpNoServer

@@ -175,7 +175,7 @@ func (a *attached) connect() error {
 		LogPackets: s.LogPackets, PacketLog: a.packetLog, Log: a.log,
 	}
 	if s.Splice {
-		cfg.Sockets = a.attachment.Sockets
+		cfg.Sockets, cfg.Diverter = a.attachment.Sockets, a.attachment
 	}
 	if found := a.attachment.Found(); len(found.HardwareAddr) == len(cfg.HardwareAddr) {
 		cfg.HardwareAddr = header.MAC(found.HardwareAddr)

@@ -29,7 +29,7 @@ func runFlags() []cli.Flag {
 func networkFlags() []cli.Flag {
 	return grouped(groupNetwork,
 		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "`[HOSTIP:][HOSTPORT[-END]:]PORT[-END][/tcp|/udp]` let the host reach a port; repeatable"},
-		&cli.BoolFlag{Name: "splice", Value: true, Usage: "send clients of published TCP ports over the link, too"},
+		&cli.BoolFlag{Name: "splice", Value: true, Usage: "send published connections and bulk over the link, too"},
 		&cli.StringFlag{Name: "network", Value: "sandbox", Usage: "`MODE` sandbox, none (loopback only) or host (none of its own)"},
 		&cli.BoolFlag{Name: "host-loopback", Usage: "let it reach the host's 127.0.0.1 and ::1, by way of its gateway"},
 		&cli.StringFlag{Name: "dns", Usage: "`ADDR` the server to ask instead of the host's resolvers, or none"},

@@ -213,7 +213,7 @@ func (r *running) connect() error {
 		LogPackets: s.LogPackets, PacketLog: r.packetLog, Log: r.log,
 	}
 	if s.Splice {
-		cfg.Sockets = r.sandbox.Sockets
+		cfg.Sockets, cfg.Diverter = r.sandbox.Sockets, r.sandbox
 	}
 	n, err := network.Start(cfg)
 	if err != nil {

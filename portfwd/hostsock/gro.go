@@ -16,10 +16,20 @@ func JoinDatagrams(fd int) {
 	}
 }
 
-var groIsSafe = sync.OnceValue(func() bool {
+var groIsSafe = sync.OnceValue(func() bool { return kernelAtLeast(5, 12) })
+
+// RoutesAnew reports whether the packets of a live connection follow a new routing
+// rule at once, as those of IPv4 do in every kernel. Those of IPv6 do from Linux
+// 6.9 on; before, only after
+// several retransmissions.
+func RoutesAnew(v6 bool) bool { return !v6 || rulesFlush6() }
+
+var rulesFlush6 = sync.OnceValue(func() bool { return kernelAtLeast(6, 9) })
+
+func kernelAtLeast(major, minor int) bool {
 	var u unix.Utsname
-	return unix.Uname(&u) == nil && releaseAtLeast(unix.ByteSliceToString(u.Release[:]), 5, 12)
-})
+	return unix.Uname(&u) == nil && releaseAtLeast(unix.ByteSliceToString(u.Release[:]), major, minor)
+}
 
 // releaseAtLeast compares a kernel release such as 6.1.0-18-amd64 with a
 // version. A release that it cannot read is none.

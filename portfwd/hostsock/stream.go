@@ -198,6 +198,10 @@ func Reset(fd int) {
 	unix.Close(fd)
 }
 
+// SetReceiveBuffer bounds what a socket receives ahead of its reader, in bytes, by
+// no more than net.core.rmem_max. The kernel leaves it alone from then on.
+func SetReceiveBuffer(fd, n int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, n) }
+
 // Close closes a socket; a TCP socket says goodbye in good order.
 func Close(fd int) { unix.Close(fd) }
 

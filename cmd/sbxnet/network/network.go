@@ -55,6 +55,8 @@ type Config struct {
 	// portfwd.Config says; nil: they go over the link. Where something around the
 	// link is to see them, they do so all the same.
 	Sockets func(v6 bool, n int) ([]*os.File, error)
+	// Diverter, likewise, takes bulk out of the sandbox off the link.
+	Diverter portfwd.Diverter
 	// Impair makes the link a bad network.
 	Impair impair.Spec
 	// PCAP names the file to write what crosses the link to; empty: none.
@@ -131,7 +133,7 @@ func (n *Network) forward(link tapdev.Link) error {
 	forwarding.HostLoopback = cfg.HostLoopback
 	forwarding.Published = cfg.Published
 	if _, watched := link.(tapdev.Wrapper); !watched && maySplice {
-		forwarding.Sockets = cfg.Sockets
+		forwarding.Sockets, forwarding.Diverter = cfg.Sockets, cfg.Diverter
 	}
 	forwarding.Logger = cfg.Log
 	if !cfg.DNS.None {

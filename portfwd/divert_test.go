@@ -1,0 +1,254 @@
+package portfwd
+
+import (
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
+)
+
+// newDivertingWorld is one in which bulk leaves the link.
+func newDivertingWorld(t testing.TB, options ...option) (*world, *lab.Diverter) {
+	d := new(lab.Diverter)
+	w := newWorld(t, append([]option{spliced, withConfig(func(c *Config) { c.Diverter = d })}, options...)...)
+	d.Thread = w.sandbox
+	return w, d
+}
+
+// awaitTCP waits until the statistics are as they should be.
+func (w *world) awaitTCP(t testing.TB, what string, ok func(TCPStats) bool) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		st := w.fwd.Stats().TCP
+		if ok(st) {
+			return
+		}
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%s: %+v", what, st)
+		}
+	}
+}
+
+func (w *world) awaitNoRules(t testing.TB, d *lab.Diverter) {
+	t.Helper()
+	for start := time.Now(); d.Rules() > 0 || w.fwd.diverted.now.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%d rules are left, %d counted", d.Rules(), w.fwd.diverted.now.Load())
+		}
+	}
+}
+
+// divertedPair returns both ends of a connection out of the sandbox that was
+// diverted, after so much traffic to the host, all of which has arrived.
+func (w *world) divertedPair(t testing.TB, host string) (sandbox, outside net.Conn) {
+	t.Helper()
+	sandbox, outside = w.connect(host)
+	before := w.fwd.Stats().TCP.Diverted
+	part := make([]byte, 1<<20)
+	got := make(chan error, 1)
+	for total := 0; w.fwd.Stats().TCP.Diverted == before; total += len(part) {
+		if total > 1<<30 {
+			t.Fatalf("not diverted after %d bytes: %+v", total, w.fwd.Stats().TCP)
+		}
+		go func() {
+			_, err := io.CopyN(io.Discard, outside, int64(len(part)))
+			got <- err
+		}()
+		if _, err := sandbox.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-got; err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sandbox, outside
+}
+
+func TestBulkLeavesTheLinkAndNothingIsLost(t *testing.T) {
+	for _, host := range []string{outside4, outside6} {
+		w, d := newDivertingWorld(t)
+		a, b := w.connect(host)
+		swap(t, a, b, 200<<20)
+		w.awaitTCP(t, "the connection is over", func(st TCPStats) bool {
+			return st.Diverted == 1 && st.Outbound == 1 && st.Open == 0 && st.ToHost == 200<<20 && st.ToSandbox == 200<<20
+		})
+		w.awaitNoRules(t, d)
+	}
+}
+
+func TestBulkOneWayLeavesTheLink(t *testing.T) {
+	const size = 100 << 20
+	for name, up := range map[string]bool{"up": true, "down": false} {
+		t.Run(name, func(t *testing.T) {
+			w, d := newDivertingWorld(t)
+			from, to := w.connect(outside4)
+			if !up {
+				from, to = to, from
+			}
+			go func() {
+				io.Copy(struct{ io.Writer }{from}, stream(size, 7))
+				from.(*net.TCPConn).CloseWrite()
+			}()
+			if n := compare(t, to, stream(size, 7)); n != size {
+				t.Errorf("%d bytes arrived", n)
+			}
+			if st := w.fwd.Stats().TCP; st.Diverted != 1 {
+				t.Errorf("%+v, want one diverted", st)
+			}
+			from.Close()
+			to.Close()
+			w.awaitNoRules(t, d)
+		})
+	}
+}
+
+func TestDivertedConnectionDoesWithoutTheLink(t *testing.T) {
+	w, _ := newDivertingWorld(t)
+	a, b := w.divertedPair(t, outside4)
+	frames := func() (n uint64) {
+		for _, s := range w.fwd.Stats().Stacks {
+			n += s.FramesIn
+		}
+		return n
+	}
+	before := frames()
+	swap(t, a, b, 20<<20)
+	if n := frames() - before; n > 20 {
+		t.Errorf("%d frames came over the link", n)
+	}
+}
+
+func TestEndsOfADivertedConnectionCross(t *testing.T) {
+	w, d := newDivertingWorld(t)
+	for name, test := range map[string]func(sandbox, outside net.Conn){
+		"sandbox resets": func(sandbox, outside net.Conn) {
+			reset(sandbox)
+			if _, err := outside.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("outside reads %v", err)
+			}
+		},
+		"outside resets": func(sandbox, outside net.Conn) {
+			reset(outside)
+			if _, err := sandbox.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("the sandbox reads %v", err)
+			}
+		},
+		"sandbox ends first": func(sandbox, outside net.Conn) {
+			sandbox.(*net.TCPConn).CloseWrite()
+			if b, err := io.ReadAll(outside); len(b) > 0 || err != nil {
+				t.Errorf("outside reads %q, %v", b, err)
+			}
+			outside.Write([]byte("still here"))
+			outside.Close()
+			if b, err := io.ReadAll(sandbox); string(b) != "still here" || err != nil {
+				t.Errorf("the sandbox reads %q, %v", b, err)
+			}
+		},
+		"outside ends first": func(sandbox, outside net.Conn) {
+			outside.(*net.TCPConn).CloseWrite()
+			if b, err := io.ReadAll(sandbox); len(b) > 0 || err != nil {
+				t.Errorf("the sandbox reads %q, %v", b, err)
+			}
+			sandbox.Write([]byte("still here"))
+			sandbox.Close()
+			if b, err := io.ReadAll(outside); string(b) != "still here" || err != nil {
+				t.Errorf("outside reads %q, %v", b, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, host := range []string{outside4, outside6} {
+				test(w.divertedPair(t, host))
+				w.awaitTCP(t, "over", func(st TCPStats) bool { return st.Open == 0 })
+				w.awaitNoRules(t, d)
+			}
+		})
+	}
+}
+
+func TestRuleThatWasTakenAwayIsMended(t *testing.T) {
+	w, d := newDivertingWorld(t)
+	a, b := w.divertedPair(t, outside4)
+	time.Sleep(mendAfter) // as long it may be the switch's doing
+	d.Lose()
+	swap(t, a, b, 20<<20)
+	w.awaitNoRules(t, d)
+}
+
+func TestDivertedConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
+	w, d := newDivertingWorld(t)
+	a, b := w.divertedPair(t, outside4)
+	time.Sleep(mendAfter)
+	d.Lose()
+	d.SetRefusal(errors.New("no more rules"))
+	for _, c := range []net.Conn{b, a} {
+		a.Write([]byte("hello")) // brings it up
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("%v, want a reset", err)
+		}
+	}
+	w.awaitNoRules(t, d)
+}
+
+func TestConnectionThatCannotBeDivertedGoesOnOverTheLink(t *testing.T) {
+	w, d := newDivertingWorld(t)
+	d.SetRefusal(errors.New("a container's"))
+	a, b := w.connect(outside4)
+	swap(t, a, b, 100<<20)
+	if st := w.fwd.Stats(); st.TCP.Diverted != 0 || st.TCP.ToHost != 100<<20 || w.fwd.diverted.now.Load() != 0 {
+		t.Errorf("%+v, %d counted", st.TCP, w.fwd.diverted.now.Load())
+	}
+}
+
+func TestSlowConnectionsStayOnTheLink(t *testing.T) {
+	w, _ := newDivertingWorld(t)
+	a, b := w.connect(outside4)
+	go io.Copy(io.Discard, b)
+	part := make([]byte, 1<<20)
+	for range 16 { // 16 MiB, but not in bulkTime
+		if _, err := a.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(bulkTime / 4)
+	}
+	if st := w.fwd.Stats().TCP; st.Diverted != 0 {
+		t.Errorf("%+v, want nothing diverted", st)
+	}
+}
+
+func TestDivertedConnectionsAreCounted(t *testing.T) {
+	var d diverted
+	for range divertedMost {
+		if !d.enter() {
+			t.Fatal("no room")
+		}
+	}
+	if d.enter() {
+		t.Fatalf("room for more than %d", divertedMost)
+	}
+	if d.leave(); !d.enter() {
+		t.Error("who left still counts")
+	}
+}
+
+func TestForwarderThatEndsEndsDivertedConnections(t *testing.T) {
+	w, _ := newDivertingWorld(t)
+	a, b := w.divertedPair(t, outside4)
+	w.fwd.Close()
+	for name, c := range map[string]net.Conn{"sandbox": a, "outside": b} {
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, unix.ETIMEDOUT) {
+			t.Errorf("%s reads %v", name, err)
+		}
+	}
+}
+
+// reset resets a connection.
+func reset(c net.Conn) {
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
+}
