@@ -17,7 +17,7 @@ type network struct {
 	hasMTU bool
 	// variant is one with something changed: it takes only what that can move.
 	variant bool
-	// published: what is changed can move only what a published port carries.
+	// published: it takes what a published port carries, too.
 	published bool
 	start     func(e *environment, mtu int) (*session, error)
 	// bare runs `true` in the network, for the time from start to exit.
@@ -27,10 +27,8 @@ type network struct {
 // takes reports whether a network carries a measurement.
 func (n network) takes(m measurement) bool {
 	switch {
-	case n.published:
-		return m.published
 	case n.variant:
-		return m.variants
+		return m.variants || m.published && n.published
 	}
 	return true
 }
@@ -125,7 +123,12 @@ func variantOf(name string, flags ...string) network {
 	return n
 }
 
-// publishedVariant is a variant that takes published ports' measurements only.
+// linkVariant is one that has bulk stay on the link, which is what it changes.
+func linkVariant(name string, flags ...string) network {
+	return variantOf(name, append(flags, "--splice=false")...)
+}
+
+// publishedVariant is a variant that takes published ports' measurements, too.
 func publishedVariant(n network) network {
 	n.published = true
 	return n
@@ -141,15 +144,16 @@ func networks(quick, peers bool) []network {
 		return all
 	}
 	return append(all,
-		variantOf("software GSO", "--gso=false"),
-		variantOf("no GSO", "--gso=false", "--software-gso=false"),
-		variantOf("no GRO", "--gro=false"),
-		variantOf("no TX csum", "--tx-checksum-offload=false"),
-		variantOf("no RX csum", "--rx-checksum-offload=false"),
-		variantOf("no offload", "--gso=false", "--software-gso=false", "--gro=false", "--tx-checksum-offload=false", "--rx-checksum-offload=false"),
-		publishedVariant(variantOf("no splice", "--splice=false")),
-		variantOf("2 queues", "--num-network-channels", "2"),
-		variantOf("4 queues", "--num-network-channels", "4"))
+		publishedVariant(linkVariant("no splice")),
+		linkVariant("software GSO", "--gso=false"),
+		linkVariant("no GSO", "--gso=false", "--software-gso=false"),
+		linkVariant("no GRO", "--gro=false"),
+		linkVariant("no TX csum", "--tx-checksum-offload=false"),
+		linkVariant("no RX csum", "--rx-checksum-offload=false"),
+		linkVariant("no offload", "--gso=false", "--software-gso=false", "--gro=false", "--tx-checksum-offload=false", "--rx-checksum-offload=false"),
+		linkVariant("1 queue", "--num-network-channels", "1"),
+		linkVariant("2 queues", "--num-network-channels", "2"),
+		linkVariant("4 queues", "--num-network-channels", "4"))
 }
 
 // findSbxnet takes sbxnet from beside this program or PATH, and builds it where

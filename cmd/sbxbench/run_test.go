@@ -94,7 +94,7 @@ func TestVariantsTakeWhatTheyCanMove(t *testing.T) {
 	}{
 		{sbxnetWith("sbxnet"), true, true, true},
 		{variantOf("no GRO", "--gro=false"), true, false, false},
-		{publishedVariant(variantOf("no splice", "--splice=false")), false, true, false},
+		{publishedVariant(linkVariant("no splice")), true, true, false},
 	} {
 		if c.n.takes(bulk) != c.bulk || c.n.takes(inwards) != c.inwards || c.n.takes(rtt) != c.rtt {
 			t.Errorf("%s takes the wrong measurements", c.n.name)
