@@ -66,6 +66,7 @@ type Config struct {
 	// Diverter, with Sockets, takes connections with bulk off the link while they
 	// run. It is called in the background; nil: they stay there.
 	Diverter Diverter
+	diverts  divertTimes
 	// Nameserver serves port 53 of the DNS addresses and of DNSAddresses, in
 	// every shard's stack, from Start until Close. It stays the caller's to
 	// close. With nil the port is refused like any other.
@@ -126,6 +127,8 @@ func (c *Config) setDefaults() {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Limits.setDefaults()
+	setDefault(&c.diverts.bulk, bulkTime)
+	setDefault(&c.diverts.hold, holdMost)
 	setDefault(&c.Timeouts.TCPConnect, 120*time.Second)
 	setDefault(&c.Timeouts.TCPEstablished, 5*24*time.Hour)
 	setDefault(&c.Timeouts.TCPFinWait, 120*time.Second)

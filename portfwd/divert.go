@@ -50,8 +50,9 @@ const (
 	// time: each is a rule that the sandbox's every routing decision passes.
 	divertedMost = 32
 	// holdMost is how long a relay is held at most. An acknowledgement may be
-	// delayed for 40 ms (TCP_DELACK_MIN).
-	holdMost = 60 * time.Millisecond
+	// delayed for 40 ms (TCP_DELACK_MIN). After holdTries times it is left alone.
+	holdMost  = 60 * time.Millisecond
+	holdTries = 8
 	// holdQuiet is how long a sender that has not used its window up must have been
 	// silent to count as stopped.
 	holdQuiet = time.Millisecond
@@ -65,6 +66,9 @@ const (
 	// to a third slower.
 	insideBuffer = 512 << 10
 )
+
+// divertTimes are bulkTime and holdMost, or longer ones of tests.
+type divertTimes struct{ bulk, hold time.Duration }
 
 // diversion is a relay on its way off the link: held, and then suspended. The
 // shard's goroutine has it.
@@ -103,20 +107,21 @@ func (r *relay) passed(n int) {
 // sawBulk is called after every bulkBytes. It may be within a call of the stack's.
 func (r *relay) sawBulk() {
 	now := r.loop.Now()
-	quick := now.Sub(r.bulkSince) <= bulkTime
+	quick := now.Sub(r.bulkSince) <= r.cfg.diverts.bulk
 	r.bulk, r.bulkSince = 0, now
 	if !quick || !r.mayDivert() || !r.diverted.enter() {
 		return
 	}
-	d := &diversion{relay: r, until: now.Add(holdMost), inside: -1}
+	d := &diversion{relay: r, until: now.Add(r.cfg.diverts.hold), inside: -1}
 	d.timer.Expire = func(timer.Instant) { r.diverting = append(r.diverting, d) }
 	r.diversion = d
+	r.tries++
 	r.conn.HoldWindow(true)
 	r.diverting = append(r.diverting, d)
 }
 
 func (r *relay) mayDivert() bool {
-	return r.cfg.Diverter != nil && !r.published && !r.stays && r.diversion == nil &&
+	return r.cfg.Diverter != nil && !r.published && !r.stays && r.tries < holdTries && r.diversion == nil &&
 		hostsock.RoutesAnew(r.conn.RemoteAddr().Addr().Is6())
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // newDivertingWorld is one in which bulk leaves the link.
 func newDivertingWorld(t testing.TB, options ...option) (*world, *lab.Diverter) {
 	d := new(lab.Diverter)
-	w := newWorld(t, append([]option{spliced, withConfig(func(c *Config) { c.Diverter = d })}, options...)...)
+	w := newWorld(t, append([]option{spliced, withConfig(func(c *Config) { c.Diverter = d; c.diverts = divertTimes{time.Minute, 20 * time.Second} })}, options...)...)
 	d.Thread = w.sandbox
 	return w, d
 }
@@ -123,6 +124,35 @@ func TestDivertedConnectionDoesWithoutTheLink(t *testing.T) {
 	}
 }
 
+// The sandbox asks for a window by itself after 200 ms, so this is to be less. A
+// busy machine may be late now and then.
+func TestSandboxGoesOnAtOnce(t *testing.T) {
+	for _, host := range []string{outside4, outside6} {
+		best := time.Hour
+		for range 5 {
+			w, d := newDivertingWorld(t)
+			a, b := w.connect(host)
+			go io.Copy(io.Discard, b)
+			go func() {
+				for part := make([]byte, 1<<20); ; {
+					if _, err := a.Write(part); err != nil {
+						return
+					}
+				}
+			}()
+			w.awaitTCP(t, "diverted", func(st TCPStats) bool { return st.Diverted == 1 })
+			before := w.fwd.Stats().TCP.ToHost
+			w.awaitTCP(t, "goes on", func(st TCPStats) bool { return st.ToHost > before+4<<20 })
+			best = min(best, time.Since(d.Last()))
+			a.Close()
+			b.Close()
+		}
+		if best > 150*time.Millisecond {
+			t.Errorf("%s: %v passed at least until there was more", host, best)
+		}
+	}
+}
+
 func TestEndsOfADivertedConnectionCross(t *testing.T) {
 	w, d := newDivertingWorld(t)
 	for name, test := range map[string]func(sandbox, outside net.Conn){
@@ -195,6 +225,20 @@ func TestDivertedConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
 	w.awaitNoRules(t, d)
 }
 
+func TestManyConnectionsLeaveTheLinkAtOnce(t *testing.T) {
+	w, d := newDivertingWorld(t, queues(2))
+	var running sync.WaitGroup
+	for i := range 8 {
+		a, b := w.connect([]string{outside4, outside6}[i%2])
+		running.Go(func() { swap(t, a, b, int64(10+5*i)<<20+int64(i)) })
+	}
+	running.Wait()
+	if st := w.fwd.Stats().TCP; st.Diverted == 0 {
+		t.Errorf("%+v, want some diverted", st)
+	}
+	w.awaitNoRules(t, d)
+}
+
 func TestConnectionThatCannotBeDivertedGoesOnOverTheLink(t *testing.T) {
 	w, d := newDivertingWorld(t)
 	d.SetRefusal(errors.New("a container's"))
@@ -206,7 +250,7 @@ func TestConnectionThatCannotBeDivertedGoesOnOverTheLink(t *testing.T) {
 }
 
 func TestSlowConnectionsStayOnTheLink(t *testing.T) {
-	w, _ := newDivertingWorld(t)
+	w, _ := newDivertingWorld(t, withConfig(func(c *Config) { c.diverts.bulk = bulkTime }))
 	a, b := w.connect(outside4)
 	go io.Copy(io.Discard, b)
 	part := make([]byte, 1<<20)

@@ -67,6 +67,8 @@
 // client's name. What the server sees is the same; where that cannot be, or nobody
 // accepts, a relay tries over the link.
 //
+// With Config.Diverter, an outbound relay with bulk becomes a splice while it runs.
+//
 // # Bounds
 //
 // [Limits] names what one shard may hold, docs/limits.md everything else, with

@@ -44,7 +44,8 @@ type relay struct {
 	bulk      int           // bytes moved since bulkSince
 	bulkSince timer.Instant // see divert.go
 	diversion *diversion    // on its way off the link
-	stays     bool          // it cannot leave the link
+	tries     int           // how often it was tried to have it leave
+	stays     bool          // it cannot leave
 }
 
 // Keepalive towards the sandbox, as tcp(7) has it: a peer on the link cannot

@@ -137,7 +137,7 @@ func openLink(o *worldOptions) (tapdev.Link, error) {
 
 func configureGuest() error {
 	return lab.Configure(map[string]string{
-		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratelimit": "0",
+		"net/ipv4/conf/tap0/route_localnet": "1", "net/ipv4/conf/tap0/accept_local": "1", "net/ipv4/ping_group_range": "0 0", "net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratelimit": "0",
 	})
 }
 

@@ -26,8 +26,7 @@ type network struct {
 
 // takes reports whether a network carries a measurement.
 func (n network) takes(m measurement) bool {
-	switch {
-	case n.variant:
+	if n.variant {
 		return m.variants || m.published && n.published
 	}
 	return true

@@ -35,7 +35,7 @@ func (p *program) stats(c *cli.Context) error {
 func (p *program) printStats(s *portfwd.Stats) {
 	t, u, e := &s.TCP, &s.UDP, &s.Echo
 	fmt.Fprintf(p.stdout, "TCP   %d open; %d out and %d in so far, %d of these without the link; %d denied, %d failed, %d found no server, %d idle, %d over a limit\n",
-		t.Open, t.Outbound, t.Published, t.Spliced, t.Denied, t.Failed, t.NoServer, t.Idle, t.OverLimit)
+		t.Open, t.Outbound, t.Published, t.Spliced+t.Diverted, t.Denied, t.Failed, t.NoServer, t.Idle, t.OverLimit)
 	fmt.Fprintf(p.stdout, "      %s to the host's side, %s to the sandbox\n", bytesOf(t.ToHost), bytesOf(t.ToSandbox))
 	fmt.Fprintf(p.stdout, "UDP   %d flows open; %d out and %d in so far; %d denied, %d failed, %d lost\n",
 		u.Open, u.Outbound, u.Published, u.Denied, u.Failed, u.Lost)

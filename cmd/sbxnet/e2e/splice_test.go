@@ -1,9 +1,17 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,3 +90,36 @@ func TestServerOnIPv6LoopbackIsReached(t *testing.T) {
 		}
 	}
 }
+
+// Bulk out of the sandbox leaves the link while it runs, and nobody notices.
+func TestBulkLeavesTheLink(t *testing.T) {
+	if !linktest.Chosen().Splice() {
+		t.Skip("it is not to: " + linktest.Env)
+	}
+	const size = 200 << 20
+	sum := sha256.New()
+	io.Copy(sum, bulk(size))
+	want := hex.EncodeToString(sum.Sum(nil))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		io.Copy(w, bulk(size))
+	}))
+	defer server.Close()
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	p := start(t, "run", "--name", "bulk", "--host-loopback", "--", "sh", "-c",
+		"while curl -s http://host.sbxnet.internal:"+port+"/ | sha256sum; do :; done")
+	p.until("a connection that left the link", 60*time.Second, func() bool { // a busy machine may be too slow at first
+		return tcpOf(t, "bulk").Diverted > 0
+	})
+	p.until("what it carried", 60*time.Second, func() bool {
+		return strings.Count(p.stdout.String(), "\n") >= 3
+	})
+	for line := range strings.Lines(p.stdout.String()) {
+		if strings.HasSuffix(line, "\n") && !strings.HasPrefix(line, want) {
+			t.Errorf("%q, want the sum %s", line, want)
+		}
+	}
+}
+
+// bulk is a stream of so many bytes that does not repeat itself soon.
+func bulk(n int64) io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{1}), n) }

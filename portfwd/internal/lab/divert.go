@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ type Diverter struct {
 
 	mu     sync.Mutex
 	refuse error
+	last   time.Time // a rule was added
 	rules  map[[2]netip.AddrPort]*netlink.Rule
 }
 
@@ -45,6 +47,7 @@ func (d *Diverter) Divert(from, to netip.AddrPort) error {
 		d.rules = make(map[[2]netip.AddrPort]*netlink.Rule)
 	}
 	d.rules[k] = rule
+	d.last = time.Now()
 	return nil
 }
 
@@ -76,6 +79,13 @@ func (d *Diverter) Undivert(from, to netip.AddrPort) error {
 	}
 	delete(d.rules, k)
 	return d.Thread.Try(func() error { return netlink.RuleDel(rule) })
+}
+
+// Last is when a rule was added.
+func (d *Diverter) Last() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last
 }
 
 // Rules is how many there are.
