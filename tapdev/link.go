@@ -26,7 +26,7 @@ type Options struct {
 	// MTU of the sandbox's interface, in bytes, without the Ethernet header.
 	MTU int
 	// Queues is the number of channels, each with a descriptor of its own; 0 is
-	// [Kind.DefaultQueues].
+	// [DefaultQueues].
 	Queues int
 	// HardwareAddr of the sandbox's interface.
 	HardwareAddr net.HardwareAddr

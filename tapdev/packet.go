@@ -25,7 +25,7 @@ const vethQueueLen = 2048
 const wantedBuffer = 8 << 20
 
 func openPacket(o Options) (Info, []*os.File, error) {
-	o = o.withQueues(Packet)
+	o = o.withQueues()
 	info := Info{Options: o, Kind: Packet, VnetHeader: !o.plain()}
 	behind, err := openBackroom()
 	if err != nil {

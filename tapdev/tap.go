@@ -17,7 +17,7 @@ import (
 const tapQueueLen = 2048
 
 func openTAP(o Options) (Info, []*os.File, error) {
-	o = o.withQueues(TAP)
+	o = o.withQueues()
 	info := Info{Options: o, Kind: TAP}
 	files, err := openTAPQueues(&info)
 	if err != nil {

@@ -81,7 +81,7 @@ func takenOver(o tapdev.Options, link netlink.Link) (tapdev.Options, error) {
 		o.Queues = 1 // whether there can be more was decided when it was made
 	} else {
 		if o.Queues == 0 {
-			o.Queues = tapdev.TAP.DefaultQueues()
+			o.Queues = tapdev.DefaultQueues()
 		}
 		o.Queues = max(o.Queues, 2) // tapdev asks for multi-queue from two on
 	}

@@ -59,7 +59,7 @@ func linkFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "tx-checksum-offload", Value: true, Usage: "compute checksums towards the sandbox here"},
 		&cli.BoolFlag{Name: "rx-checksum-offload", Value: true, Usage: "have the sandbox's kernel compute its checksums"},
 		&cli.StringFlag{Name: "qdisc", Value: "fifo", Usage: "`KIND` what a full device does to frames: none (drop) or fifo (wait)"},
-		&cli.StringFlag{Name: "num-network-channels", Value: "auto", Usage: "`N` queues, each with a thread; auto: half the cores or so"},
+		&cli.StringFlag{Name: "num-network-channels", Value: "auto", Usage: "`N` queues, each with a thread; auto: one for two cores"},
 		&cli.StringFlag{Name: "impair", Usage: "`SPEC` be a bad network: delay=50ms,loss=1%,rate=20mbit ..."},
 	)
 }

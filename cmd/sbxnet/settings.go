@@ -203,7 +203,7 @@ func (s *settings) readLink(c *cli.Context) error {
 	if s.IPv6 && mtu < minMTU6 && c.IsSet("mtu") {
 		return usagef("--mtu %d: IPv6 needs at least %d; add --ipv6=false", mtu, minMTU6)
 	}
-	queues := 0 // as the kind of link has it
+	queues := 0 // auto
 	if c.String("num-network-channels") != "auto" {
 		if queues, err = parseNumber(c, "num-network-channels", 1, network.MaxQueues); err != nil {
 			return err

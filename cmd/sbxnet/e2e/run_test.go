@@ -171,7 +171,7 @@ func TestChosenLinkIsTheSandboxs(t *testing.T) {
 		"link=packet num-network-channels=4":        {"packet", 4, true},
 		"num-network-channels=2 link=tap":           {"tap", 2, true},
 		"gso=false link=tap num-network-channels=1": {"tap", 1, false},
-		"rx-checksum-offload=false link=packet":     {"packet", tapdev.Packet.DefaultQueues(), true},
+		"rx-checksum-offload=false link=packet":     {"packet", tapdev.DefaultQueues(), true},
 	} {
 		if want.Kind == "tap" {
 			needTAP(t)
