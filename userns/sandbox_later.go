@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is asked of a sandbox's first process later than Start, by the same
@@ -70,10 +72,12 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 	if err != nil {
 		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(listenTimeout))
 	var m message
 	var files []*os.File
 	err = sendMessage(conn, request)
+	if err == nil {
+		err = awaitAnswer(conn, listenTimeout)
+	}
 	if err == nil {
 		m, files, err = receiveMessage(conn)
 	}
@@ -93,6 +97,28 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
 	}
 	return files, nil
+}
+
+// awaitAnswer returns when there is something to receive, or the other end is gone.
+// A deadline of the connection's would wake a process that has been idle since: the
+// runtime keeps a timer that was stopped until it is due.
+func awaitAnswer(conn *net.UnixConn, most time.Duration) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	until := time.Now().Add(most)
+	e := raw.Control(func(fd uintptr) {
+		set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for err = unix.EINTR; err == unix.EINTR; {
+			var n int
+			n, err = unix.Poll(set, int(max(time.Until(until), 0)/time.Millisecond))
+			if n == 0 && err == nil {
+				err = os.ErrDeadlineExceeded
+			}
+		}
+	})
+	return errors.Join(e, err)
 }
 
 // serve does what sbxnet asks for on a socket of its own, until that is closed.

@@ -108,6 +108,7 @@ func TestBulkLeavesTheLink(t *testing.T) {
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 	p := start(t, "run", "--name", "bulk", "--host-loopback", "--", "sh", "-c",
 		"while curl -s http://host.sbxnet.internal:"+port+"/ | sha256sum; do :; done")
+	inspectUp(t, "bulk")
 	p.until("a connection that left the link", 60*time.Second, func() bool { // a busy machine may be too slow at first
 		return tcpOf(t, "bulk").Diverted > 0
 	})

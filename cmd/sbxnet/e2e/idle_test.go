@@ -3,9 +3,11 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestIdleSandboxHoldsLittleMemory weighs both processes as sbxbench does: what is
@@ -45,4 +47,40 @@ func residentOf(t *testing.T, pid int) map[string]int {
 		}
 	}
 	return m
+}
+
+// TestIdleSandboxSleeps counts how often its threads are switched to in ten seconds,
+// after a first client: also what that has set in motion is over by then.
+func TestIdleSandboxSleeps(t *testing.T) {
+	p := start(t, "run", "--name", "asleep", "-p", "80", "--", hello)
+	get(t, "http://127.0.0.1:"+p.publishedPort("80", "tcp"))
+	i := inspectUp(t, "asleep")
+	time.Sleep(3 * time.Second)
+	before := switchesOf(t, i.PID) + switchesOf(t, i.ChildPID)
+	time.Sleep(10 * time.Second)
+	if n := switchesOf(t, i.PID) + switchesOf(t, i.ChildPID) - before; n > 5 {
+		t.Errorf("woken %d times in 10 s", n)
+	}
+}
+
+// switchesOf is how often a process' threads have been switched from.
+func switchesOf(t *testing.T, pid int) (n int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no threads of %d: %v", pid, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) == 2 && strings.HasSuffix(f[0], "_ctxt_switches:") {
+				k, _ := strconv.Atoi(f[1])
+				n += k
+			}
+		}
+	}
+	return n
 }
