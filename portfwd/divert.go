@@ -121,7 +121,7 @@ func (r *relay) sawBulk() {
 }
 
 func (r *relay) mayDivert() bool {
-	return r.cfg.Diverter != nil && !r.published && !r.stays && r.tries < holdTries && r.diversion == nil &&
+	return r.cfg.Diverter != nil && r.ports.sockets != nil && !r.published && !r.stays && r.tries < holdTries && r.diversion == nil &&
 		hostsock.RoutesAnew(r.conn.RemoteAddr().Addr().Is6())
 }
 

@@ -249,6 +249,15 @@ func TestConnectionThatCannotBeDivertedGoesOnOverTheLink(t *testing.T) {
 	}
 }
 
+func TestDiverterWithoutSocketsDivertsNothing(t *testing.T) {
+	w := newWorld(t, withConfig(func(c *Config) { c.Diverter, c.diverts.bulk = new(lab.Diverter), time.Minute }))
+	a, b := w.connect(outside4)
+	swap(t, a, b, 20<<20)
+	if st := w.fwd.Stats().TCP; st.Diverted != 0 {
+		t.Errorf("%+v, want nothing diverted", st)
+	}
+}
+
 func TestSlowConnectionsStayOnTheLink(t *testing.T) {
 	w, _ := newDivertingWorld(t, withConfig(func(c *Config) { c.diverts.bulk = bulkTime }))
 	a, b := w.connect(outside4)
