@@ -104,7 +104,7 @@ func TestTestsOnThePageExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source strings.Builder
-	for _, pattern := range []string{"*_test.go", "*/*_test.go", "../netstack/*_test.go", "../netstack/*/*_test.go", "../tapdev/*_test.go", "../cmd/sbxnet/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "../netstack/*_test.go", "../netstack/*/*_test.go", "../tapdev/*_test.go", "../userns/*_test.go", "../cmd/sbxnet/*/*_test.go"} {
 		files, _ := filepath.Glob(pattern)
 		for _, f := range files {
 			b, err := os.ReadFile(f)
