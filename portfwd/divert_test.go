@@ -216,8 +216,10 @@ func TestDivertedConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
 	time.Sleep(mendAfter)
 	d.Lose()
 	d.SetRefusal(errors.New("no more rules"))
-	for _, c := range []net.Conn{b, a} {
-		a.Write([]byte("hello")) // brings it up
+	if _, err := a.Write([]byte("hello")); err != nil { // brings it up
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{b, a} { // a write that fails would take the error away
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("%v, want a reset", err)
 		}
