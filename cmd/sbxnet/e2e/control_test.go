@@ -70,7 +70,8 @@ func TestPortsChangeWhileTheSandboxRuns(t *testing.T) {
 		}
 		l.Close()
 	}
-	if r := runSbxnet(t, "ls"); !regexp.MustCompile(`(?m)^web +\d+ +sandbox +\d+s +- +\S*hello$`).MatchString(r.stdout) {
+	// A long path, of a temporary directory, is cut off.
+	if r := runSbxnet(t, "ls"); !regexp.MustCompile(`(?m)^web +\d+ +sandbox +\d+s +- +/\S*(/hello|…)$`).MatchString(r.stdout) {
 		t.Errorf("%+v", r)
 	}
 	if r := runSbxnet(t, "stats", "web"); r.status != 0 || !strings.Contains(r.stdout, "3 in so far") {
