@@ -62,6 +62,7 @@ func (sb *Sandbox) closeService(why error) {
 	defer sb.mu.Unlock()
 	sb.noService = why
 	if sb.service != nil {
+		_ = sb.service.CloseRead() // it ends awaitAnswer, which Close would wait for
 		sb.service.Close()
 	}
 }

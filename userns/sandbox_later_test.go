@@ -2,6 +2,7 @@ package userns
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -98,5 +99,46 @@ func TestSandboxRefusesToRemoveWhatCouldOnlyBeAMistake(t *testing.T) {
 		if err := sb.Remove(p); err == nil || !strings.Contains(err.Error(), "absolute path") {
 			t.Errorf("%q: %v", p, err)
 		}
+	}
+}
+
+// stopped stops the first process of a sandbox, until the test ends.
+func stopped(t *testing.T, sb *Sandbox) {
+	t.Helper()
+	must(t, unix.Kill(sb.PID(), unix.SIGSTOP))
+	t.Cleanup(func() { _ = unix.Kill(sb.PID(), unix.SIGCONT) })
+	until(t, "the first process to be stopped", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", sb.PID()))
+		return err == nil && strings.Contains(string(b), ") T ")
+	})
+}
+
+// Close closes the service first, and has a first process that does not answer to
+// kill then.
+func TestWhoeverWaitsForAnAnswerDoesNotHoldUpTheEnd(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	files, err := sb.Sockets(false, 1)
+	must(t, err)
+	closeAll(files)
+	stopped(t, sb)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := sb.Sockets(false, 1)
+		answer <- err
+	}()
+	until(t, "it to be asked", func() bool {
+		if sb.asking.TryLock() {
+			sb.asking.Unlock()
+			return false
+		}
+		return true
+	})
+	began := time.Now()
+	sb.closeService(net.ErrClosed)
+	if err := <-answer; err == nil {
+		t.Error("it has answered")
+	}
+	if took := time.Since(began); took > listenTimeout/2 {
+		t.Errorf("it took %v", took)
 	}
 }
