@@ -299,9 +299,7 @@ func (a *Attachment) close() error {
 	if a.conn == nil {
 		return nil
 	}
-	_ = a.conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may be stopped
-	_ = sendMessage(a.conn, message{Op: opEnd})
-	a.conn.Close() // without that message it takes this for our death
+	a.dismiss()
 	select {
 	case <-a.ended:
 		return nil
@@ -314,4 +312,11 @@ func (a *Attachment) close() error {
 		return fmt.Errorf("attached to %s: the process inside (pid %d) does not die: see /proc/%[2]d/stack", a.name, a.proc.Pid)
 	}
 	return nil
+}
+
+// dismiss has the process inside end.
+func (a *Attachment) dismiss() {
+	_ = a.conn.SetWriteDeadline(time.Now().Add(time.Second)) // it may be stopped
+	_ = sendMessage(a.conn, message{Op: opEnd})
+	a.conn.Close() // without that message it takes this for our death
 }

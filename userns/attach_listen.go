@@ -35,8 +35,9 @@ func (s Socket) String() string {
 // maxSockets bounds the sockets of one message, below maxMessageFiles.
 const maxSockets = 128
 
-// listenTimeout is far beyond what the sockets of one message take.
-const listenTimeout = 10 * time.Second
+// listenTimeout is far beyond what the sockets of one message take; tests have
+// less time.
+var listenTimeout = 10 * time.Second
 
 // Listen binds sockets in the namespace, all of them or none, and returns their
 // descriptors in the same order: non-blocking, TCP listening, UDP telling each
@@ -69,7 +70,7 @@ func (a *Attachment) ask(what string, m message, n int) ([]*os.File, error) {
 		return r.files, nil
 	case <-time.After(listenTimeout):
 		// What it may still say would be taken for the answer to the next.
-		a.conn.Close()
+		a.dismiss()
 		return nil, fmt.Errorf("%s in %s: the process inside does not answer", what, a.name)
 	}
 }

@@ -2,8 +2,13 @@ package userns
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Addresses that are somebody else's are learned, when sockets are asked for and
@@ -60,5 +65,26 @@ func TestAttachmentTakesItsRulesBack(t *testing.T) {
 				t.Errorf("sockets after it: %v", err)
 			}
 		})
+	}
+}
+
+// A process inside that does not answer is left to itself, which is not to be
+// taken for the death of this one.
+func TestSilenceOfTheProcessInsideRemovesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state")
+	must(t, os.WriteFile(file, nil, 0o600))
+	cfg := attachTo(makeNamespace(t, "", rootInside...))
+	cfg.Remove = []string{file}
+	a := attached(t, cfg)
+	halted(t, a.PID())
+	defer func(d time.Duration) { listenTimeout = d }(listenTimeout)
+	listenTimeout = 100 * time.Millisecond
+	if files, err := a.Sockets(false, 1); err == nil || files != nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("%v, %v", files, err)
+	}
+	must(t, unix.Kill(a.PID(), unix.SIGCONT))
+	<-a.ended
+	if !exists(file) {
+		t.Error("it has removed the file")
 	}
 }

@@ -102,13 +102,13 @@ func TestSandboxRefusesToRemoveWhatCouldOnlyBeAMistake(t *testing.T) {
 	}
 }
 
-// stopped stops the first process of a sandbox, until the test ends.
-func stopped(t *testing.T, sb *Sandbox) {
+// halted stops a process, until the test ends.
+func halted(t *testing.T, pid int) {
 	t.Helper()
-	must(t, unix.Kill(sb.PID(), unix.SIGSTOP))
-	t.Cleanup(func() { _ = unix.Kill(sb.PID(), unix.SIGCONT) })
-	until(t, "the first process to be stopped", func() bool {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", sb.PID()))
+	must(t, unix.Kill(pid, unix.SIGSTOP))
+	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
+	until(t, "it to be stopped", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return err == nil && strings.Contains(string(b), ") T ")
 	})
 }
@@ -120,7 +120,7 @@ func TestWhoeverWaitsForAnAnswerDoesNotHoldUpTheEnd(t *testing.T) {
 	files, err := sb.Sockets(false, 1)
 	must(t, err)
 	closeAll(files)
-	stopped(t, sb)
+	halted(t, sb.PID())
 	answer := make(chan error, 1)
 	go func() {
 		_, err := sb.Sockets(false, 1)
