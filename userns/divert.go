@@ -98,8 +98,14 @@ func divertInside(conn *net.UnixConn, s *steering, m message) {
 	_ = sendMessage(conn, message{Op: opDone})
 }
 
-// divert adds the rule for a connection. If it cannot be there is none.
-func (s *steering) divert(c flow) error {
+// divert adds the rule for a connection. If it cannot be there is none, nor the one
+// that may have been there.
+func (s *steering) divert(c flow) (err error) {
+	defer func() {
+		if err != nil {
+			_ = s.undivert(c)
+		}
+	}()
 	if err := c.check(); err != nil {
 		return err
 	}

@@ -227,6 +227,28 @@ func TestDivertIsMended(t *testing.T) {
 	}
 }
 
+// After an error there is no rule, whatever the error is about.
+func TestDivertThatIsNotMendedIsUndone(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	for _, to := range []netip.AddrPort{there4, there6} {
+		all := connections(t, inside(sb), to, false, 2)
+		gone, bound := all[0], all[1]
+		must(t, sb.Divert(gone.from, gone.to))
+		must(t, sb.Divert(bound.from, bound.to))
+		must(t, unix.SetsockoptLinger(fdOf(t, gone.client), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+		must(t, gone.client.Close())
+		must(t, unix.BindToDevice(fdOf(t, bound.client), "tap0"))
+		for _, c := range all {
+			if err := sb.Divert(c.from, c.to); err == nil || !strings.Contains(err.Error(), "no socket") {
+				t.Errorf("%s to %s: %v", c.from, c.to, err)
+			}
+		}
+		if out := look(t, sb, rulesFor); out != "" {
+			t.Errorf("rules are left:\n%s", out)
+		}
+	}
+}
+
 // A mark of the client's own may lead elsewhere, by a rule that came later.
 func TestDivertHeedsTheMarkOfTheClient(t *testing.T) {
 	sb := runningSandbox(t, linked())
