@@ -93,7 +93,15 @@ func listenInside(conn *net.UnixConn, sockets []Socket) {
 		}
 		files = append(files, os.NewFile(uintptr(fd), s.String()))
 	}
-	_ = sendMessage(conn, message{Op: opDone}, files...)
+	sendDone(conn, files)
+}
+
+// sendDone sends up what was made, or why that cannot be sent: who asked waits for
+// an answer.
+func sendDone(conn *net.UnixConn, files []*os.File) {
+	if err := sendMessage(conn, message{Op: opDone}, files...); err != nil {
+		sendFailure(conn, err)
+	}
 }
 
 func (s Socket) open() (int, error) {

@@ -95,7 +95,7 @@ func divertInside(conn *net.UnixConn, s *steering, m message) {
 		sendFailure(conn, err)
 		return
 	}
-	_ = sendMessage(conn, message{Op: opDone})
+	sendDone(conn, nil)
 }
 
 // divert adds the rule for a connection. If it cannot be there is none, nor the one

@@ -137,7 +137,7 @@ func socketsInside(conn *net.UnixConn, s *steering, m message) {
 		sendFailure(conn, err)
 		return
 	}
-	_ = sendMessage(conn, message{Op: opDone}, files...)
+	sendDone(conn, files)
 }
 
 func makeSockets(s *steering, v6 bool, n int) ([]*os.File, error) {

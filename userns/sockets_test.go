@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -383,4 +384,32 @@ func TestSandboxThatHasEndedMakesNoSockets(t *testing.T) {
 	if files, err := sb.Sockets(false, 1); err == nil || files != nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v, %v", files, err)
 	}
+}
+
+// The kernel bounds the descriptors that a user's processes have sent and nobody
+// has received, of other sandboxes as well.
+func TestSocketsThatCannotBeSentAreAnError(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	const most = 200 // more than it has open
+	must(t, unix.Prlimit(sb.PID(), unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}, nil))
+	ours, file, err := controlPair()
+	must(t, err)
+	defer ours.Close()
+	theirs, err := controlConn(file)
+	must(t, err)
+	defer theirs.Close()
+	null, err := os.Open(os.DevNull)
+	must(t, err)
+	defer null.Close()
+	must(t, sendMessage(theirs, message{Op: opNote}, slices.Repeat([]*os.File{null}, maxMessageFiles)...))
+	if files, err := sb.Sockets(false, 1); !errors.Is(err, unix.ETOOMANYREFS) || files != nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("Sockets: %v, %v", files, err)
+	}
+	if files, err := sb.Listen([]Socket{{Addr: netip.MustParseAddrPort("10.0.2.100:80")}}); !errors.Is(err, unix.ETOOMANYREFS) || files != nil {
+		t.Errorf("Listen: %v, %v", files, err)
+	}
+	_, received, err := receiveMessage(ours)
+	must(t, err)
+	closeAll(received)
+	meets(t, sb, listening(t, sb, "0.0.0.0:80"), "203.0.113.7", "10.0.2.100:80")
 }
