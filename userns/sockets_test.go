@@ -198,6 +198,16 @@ func TestServersSeeTheClientThatASocketStandsFor(t *testing.T) {
 	}
 }
 
+// A sandbox may have any addresses: pasta gives it the host's.
+func TestSandboxMayHaveAddressesForDocumentation(t *testing.T) {
+	cfg := linked()
+	cfg.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")}
+	cfg.Gateways = []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")}
+	sb := runningSandbox(t, cfg)
+	meets(t, sb, listening(t, sb, "0.0.0.0:80"), "203.0.113.7", "192.0.2.1:80")
+	meets(t, sb, listening(t, sb, "[::]:80"), "2001:db8:7::7", "[2001:db8::1]:80")
+}
+
 // What is said over the sockets does not leave by the link, not even to reset.
 func TestSocketsSayNothingOnTheLink(t *testing.T) {
 	sb := runningSandbox(t, linked())

@@ -54,14 +54,18 @@ type steeredFamily struct {
 	family   int
 	bits     int
 	loopback netip.Prefix
-	outside  netip.Addr // for documentation: nobody's (RFC 5737, RFC 3849)
-	sysctls  []string   // to be 1
+	// outside are for documentation (RFC 5737, RFC 3849): nobody's, but for a sandbox
+	// that has one all the same.
+	outside [2]netip.Addr
+	sysctls []string // to be 1
 }
 
 var steeredFamilies = [2]steeredFamily{
-	{"IPv4", netlink.FAMILY_V4, 32, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParseAddr("192.0.2.1"),
+	{"IPv4", netlink.FAMILY_V4, 32, netip.MustParsePrefix("127.0.0.0/8"),
+		[2]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1")},
 		[]string{"net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect"}},
-	{"IPv6", netlink.FAMILY_V6, 128, netip.MustParsePrefix("::1/128"), netip.MustParseAddr("2001:db8::1"),
+	{"IPv6", netlink.FAMILY_V6, 128, netip.MustParsePrefix("::1/128"),
+		[2]netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:ffff::1")},
 		[]string{"net/ipv4/tcp_fwmark_accept", "net/ipv6/fwmark_reflect"}},
 }
 
@@ -192,7 +196,11 @@ func (f *steeredFamily) setSysctls(done *changes) (map[string]string, error) {
 
 // check asks the kernel where it would send answers, and what else is marked.
 func (f *steeredFamily) check(sources []netip.Prefix, gateway netip.Addr) error {
-	for _, to := range []netip.Addr{gateway, f.outside} {
+	outside := f.outside[0]
+	if slices.Contains(sources, netip.PrefixFrom(outside, f.bits)) {
+		outside = f.outside[1]
+	}
+	for _, to := range []netip.Addr{gateway, outside} {
 		for _, from := range sources {
 			if !to.IsValid() {
 				continue
@@ -210,8 +218,8 @@ func (f *steeredFamily) check(sources []netip.Prefix, gateway netip.Addr) error 
 			}
 		}
 	}
-	if _, err := netlink.RouteGetWithOptions(f.outside.AsSlice(), &netlink.RouteGetOptions{Mark: SocketMark}); err == nil {
-		return fmt.Errorf("to %s another rule comes before ours", f.outside)
+	if _, err := netlink.RouteGetWithOptions(outside.AsSlice(), &netlink.RouteGetOptions{Mark: SocketMark}); err == nil {
+		return fmt.Errorf("to %s another rule comes before ours", outside)
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"sbxnet/tapdev/linktest"
 )
 
 // The gateway has the MAC address that it is given, and is the gateway all the
@@ -62,6 +64,32 @@ func TestCompatPastaHostLoopbackToNamespaceLoopback(t *testing.T) {
 		remote(t, func() { got = says("tcp", net.JoinHostPort(hostAddr4, "8430")) })
 		if got != "outer" {
 			t.Errorf("%s: from elsewhere: %q", flag, got)
+		}
+		n.remove()
+		bg.ends()
+	}
+}
+
+// No packet comes to ::1 by a link: a server there is found by who does without it,
+// and --no-splice has nobody do so.
+func TestCompatPastaServerOnIPv6Loopback(t *testing.T) {
+	if !inAWorld(t) {
+		return
+	}
+	need(t, "nsenter")
+	routeToWorld(t)
+	for _, flag := range []string{"--no-splice", "--quiet", "--host-lo-to-ns-lo"} {
+		if flag != "--no-splice" && !linktest.Chosen().Splice() {
+			continue // nobody is to
+		}
+		n := newNetNSFile(t)
+		bg := startPasta(t, flag, "--config-net", "-t", "8432:80", "-u", "none", "--netns", n.path)
+		n.serve("greet", "[::1]:80", "inner")
+		for _, host := range []string{"127.0.0.1", "::1"} {
+			got := says("tcp", net.JoinHostPort(host, "8432"))
+			if found := got == "inner"; found != (flag != "--no-splice") {
+				t.Errorf("%s: %s is answered by %q", flag, host, got)
+			}
 		}
 		n.remove()
 		bg.ends()
