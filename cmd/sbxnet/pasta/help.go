@@ -88,7 +88,8 @@ Ports:
       --freebind           ADDR may be one that the host does not have yet
       --host-lo-to-ns-lo   who comes by the host's loopback is led to a server on
                            127.0.0.1 inside before others; it sees the gateway's
-                           address, and one on ::1 alone is not found
+                           address. One on ::1 comes last, and is not found over
+                           the link, as with --no-splice or --pcap, nor by UDP
   -T, --tcp-ns SPEC        ports inside that lead to the host's loopback (default:
                            auto, what listens there; none keeps the host's private)
   -U, --udp-ns SPEC        the same for UDP
