@@ -67,7 +67,7 @@ func demoSettings() *settings {
 	link.Name, link.MTU = interfaceName, 1500
 	return &settings{
 		Publish: []spec.Spec{{Protocol: spec.TCP, Port: demoPort, Count: 1}},
-		Network: userns.NetworkSandbox, UserMap: userns.MapSingle, IPv6: true, NetRaw: true,
+		Splice:  true, Network: userns.NetworkSandbox, UserMap: userns.MapSingle, IPv6: true, NetRaw: true,
 		Hostname: "sandbox",
 		Link:     link,
 		Command:  []string{"/proc/self/exe", demoServerCommand},

@@ -7,11 +7,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
 	"sbxnet/portfwd/dns"
 )
+
+func TestDemoIsAPlainRun(t *testing.T) {
+	want := typeIn(t, "run", "-p", "80", "--hostname", "sandbox", "--user-map", "single", "--", "/proc/self/exe", demoServerCommand).settings
+	got := demoSettings()
+	want.LogFormat = ""  // the demo makes its own log
+	want.Link = got.Link // the program that matrix.sh builds has another
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
 
 // The checks of the demo must be able to fail: here, outside of any sandbox,
 // they meet what they look for.
