@@ -297,8 +297,13 @@ func (d *divertedConn) leave(fd int) {
 	d.lookOver()
 }
 
+// lookOver looks whether it is. As for a relay, the time for the last acknowledgement
+// does not run while there is payload, besides the end of the stream, that has none.
 func (d *divertedConn) lookOver() {
 	over := hostsock.Over(d.fd)
+	if !over && hostsock.Unacked(d.fd) > 1 {
+		d.since = d.loop.Now()
+	}
 	if !over && d.loop.Now().Sub(d.since) < d.cfg.Timeouts.TCPLastAck {
 		d.timers.Arm(&d.timer, d.loop.Now().Add(d.look))
 		d.look = min(2*d.look, leavingLookMost)

@@ -201,6 +201,47 @@ func TestEndsOfADivertedConnectionCross(t *testing.T) {
 	}
 }
 
+// ageLeaving has diverted connections that both ends have ended look as if that were
+// so long ago, and returns how many there are.
+func (w *world) ageLeaving(d time.Duration) (n int) {
+	for _, s := range w.fwd.shards {
+		s.call(func() {
+			n += len(s.leaving)
+			for c := range s.leaving {
+				c.since = c.since.Add(-d)
+				c.lookOver()
+			}
+		})
+	}
+	return n
+}
+
+// The sandbox may end its stream, and take its time with what is on its way to it.
+func TestSlowReaderOfADivertedConnectionLosesNothing(t *testing.T) {
+	const size = 128 << 10
+	w, d := newDivertingWorld(t)
+	for _, host := range []string{outside4, outside6} {
+		sandbox, outside := w.divertedPair(t, host)
+		if err := sandbox.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // the kernel inside is to hold most of it
+			t.Fatal(err)
+		}
+		endStream(t, sandbox)
+		wantEOF(t, outside)
+		io.Copy(struct{ io.Writer }{outside}, stream(size, 9))
+		outside.Close()
+		w.awaitTCP(t, "both ends of stream have passed", func(st TCPStats) bool { return st.Open == 0 })
+		for i := range 3 {
+			if n := w.ageLeaving(time.Hour); n != 1 {
+				t.Fatalf("%d connections are waited for after %d hours, want 1", n, i)
+			}
+		}
+		if n := compare(t, sandbox, stream(size, 9)); n != size {
+			t.Errorf("%d bytes arrived of %d", n, size)
+		}
+		w.awaitNoRules(t, d)
+	}
+}
+
 func TestRuleThatWasTakenAwayIsMended(t *testing.T) {
 	w, d := newDivertingWorld(t)
 	a, b := w.divertedPair(t, outside4)
