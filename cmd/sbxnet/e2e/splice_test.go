@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -96,30 +97,78 @@ func TestBulkLeavesTheLink(t *testing.T) {
 	if !linktest.Chosen().Splice() {
 		t.Skip("it is not to: " + linktest.Env)
 	}
+	need(t, "curl", "sha256sum")
 	const size = 200 << 20
-	sum := sha256.New()
-	io.Copy(sum, bulk(size))
-	want := hex.EncodeToString(sum.Sum(nil))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", strconv.Itoa(size))
-		io.Copy(w, bulk(size))
-	}))
-	defer server.Close()
-	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	p := start(t, "run", "--name", "bulk", "--host-loopback", "--", "sh", "-c",
-		"while curl -s http://host.sbxnet.internal:"+port+"/ | sha256sum; do :; done")
+	want, fetch := bulkServer(t, size)
+	p := start(t, "run", "--name", "bulk", "--host-loopback", "--", "sh", "-c", "while "+fetch+" | sha256sum; do :; done")
 	inspectUp(t, "bulk")
 	p.until("a connection that left the link", 60*time.Second, func() bool { // a busy machine may be too slow at first
 		return tcpOf(t, "bulk").Diverted > 0
 	})
+	before := strings.Count(p.stdout.String(), "\n") // it may not be over yet
 	p.until("what it carried", 60*time.Second, func() bool {
-		return strings.Count(p.stdout.String(), "\n") >= 3
+		return strings.Count(p.stdout.String(), "\n") >= before+2
 	})
 	for line := range strings.Lines(p.stdout.String()) {
 		if strings.HasSuffix(line, "\n") && !strings.HasPrefix(line, want) {
 			t.Errorf("%q, want the sum %s", line, want)
 		}
 	}
+}
+
+// What looks at the link is to see bulk, too.
+func TestBulkStaysOnTheLinkWhereItIsWatched(t *testing.T) {
+	need(t, "curl", "sha256sum")
+	const size = 50 << 20
+	want, fetch := bulkServer(t, size)
+	for _, flag := range []string{"--pcap=/dev/null", "--log-packets", "--impair=rate=20gbit", "--splice=false"} {
+		t.Run(flag, func(t *testing.T) {
+			p := start(t, "run", "--name", "watched", flag, "--host-loopback", "--", "sh", "-c", fetch+" | sha256sum; exec sleep 1000")
+			p.waitOutput(want, 60*time.Second)
+			if st := tcpOf(t, "watched"); st.Diverted != 0 || st.Outbound != 1 || st.ToSandbox < size {
+				t.Errorf("%+v, want one connection with %d bytes, on the link", st, size)
+			}
+		})
+	}
+}
+
+// What is attached to does without the link as a sandbox does.
+func TestAttachedNamespaceDoesWithoutTheLink(t *testing.T) {
+	if !linktest.Chosen().Splice() {
+		t.Skip("it is not to: " + linktest.Env)
+	}
+	need(t, "unshare", "curl", "sha256sum")
+	needTAP(t)
+	want, fetch := bulkServer(t, 200<<20)
+	target := fmt.Sprint(bareNamespace(t, ":").Pid)
+	p := start(t, "attach", "--name", "near", "--host-loopback", "--cidr", "10.77.0.0/24", "-p", "80", target)
+	url := "http://127.0.0.1:" + p.publishedPort("80", "tcp")
+	start(t, "exec", "near", "--", hello).waitOutput("listening", 20*time.Second)
+	p.until("a published connection without the link", 20*time.Second, func() bool {
+		get(t, url)
+		return tcpOf(t, "near").Spliced > 0
+	})
+	fetch = strings.Replace(fetch, "host.sbxnet.internal", "10.77.0.2", 1) // nobody has told it of our name server
+	p.until("bulk without the link", 60*time.Second, func() bool {         // a busy machine may be too slow at first
+		if r := runSbxnet(t, "exec", "near", "--", "sh", "-c", fetch+" | sha256sum"); !strings.HasPrefix(r.stdout, want) {
+			t.Fatalf("%+v, want the sum %s", r, want)
+		}
+		return tcpOf(t, "near").Diverted > 0
+	})
+}
+
+// bulkServer serves so many bytes on the host's loopback. It returns their sum, and
+// the command that fetches them in a sandbox with --host-loopback.
+func bulkServer(t *testing.T, size int64) (sum, fetch string) {
+	h := sha256.New()
+	io.Copy(h, bulk(size))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+		io.Copy(w, bulk(size))
+	}))
+	t.Cleanup(server.Close)
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	return hex.EncodeToString(h.Sum(nil)), "curl -s http://host.sbxnet.internal:" + port + "/"
 }
 
 // bulk is a stream of so many bytes that does not repeat itself soon.
