@@ -32,7 +32,7 @@ type relay struct {
 	published  bool
 
 	readable, writable bool // until EAGAIN
-	hung               bool // an end of stream or error waits behind the data
+	hung               bool // an end of stream or error waits behind the data, or it has an urgent byte
 	resetOnOpen        bool // the host's peer has reset before both handshakes were done
 	queued             bool // on the ready list
 	noRoom             bool // the send buffer is full: Writable will tell
@@ -73,7 +73,7 @@ func (s *shard) newRelay(fd int) (*relay, error) {
 func (r *relay) Ready(e reactor.Events) {
 	r.readable = r.readable || e.Readable()
 	r.writable = r.writable || e.Writable()
-	r.hung = r.hung || e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	r.hung = r.hung || e.ShortReads()
 	if r.dial != nil && e.HungUp() {
 		// The client reset its connection before there was a server.
 		r.abort()

@@ -3,8 +3,6 @@ package portfwd
 import (
 	"log/slog"
 
-	"golang.org/x/sys/unix"
-
 	"sbxnet/netstack/timer"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/reactor"
@@ -48,7 +46,7 @@ type spliceEnd struct {
 	fd                 int // -1 once closed
 	token              reactor.Token
 	readable, writable bool // until EAGAIN
-	hung               bool // an end of stream or error waits behind the data
+	hung               bool // as a relay's
 }
 
 // spliceWay is one of its directions.
@@ -80,7 +78,7 @@ func (s *shard) newSplice(client int) *splice {
 func (e *spliceEnd) Ready(ev reactor.Events) {
 	e.readable = e.readable || ev.Readable()
 	e.writable = e.writable || ev.Writable()
-	e.hung = e.hung || ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	e.hung = e.hung || ev.ShortReads()
 	c := e.of
 	if c.dial != nil && e == &c.client {
 		if ev.HungUp() { // the client reset its connection before there was a server

@@ -56,6 +56,10 @@ func (c *splice) take(w *spliceWay, most int) (n int, blocked bool) {
 		return c.copy(w)
 	}
 	n, errno := w.pipe.Fill(w.from.fd, most)
+	if n == 0 && (errno == 0 || errno == unix.EAGAIN && w.from.hung) {
+		// That may be an urgent byte, beyond which nothing is spliced, and no end.
+		return c.copy(w)
+	}
 	if c.stopped(w, n, errno) {
 		return 0, false
 	}

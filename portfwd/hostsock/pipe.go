@@ -45,7 +45,7 @@ func (p Pipe) Close() {
 
 // Fill takes up to n bytes from a socket. 0 with errno 0 is the end of its stream.
 // EAGAIN says that the socket has nothing, if the pipe is empty, and else nothing
-// at all.
+// at all. Where an urgent byte comes next both may also mean that.
 func (p Pipe) Fill(fd, n int) (int, unix.Errno) { return splice(fd, p.write, n) }
 
 // Drain gives up to n bytes to a socket.

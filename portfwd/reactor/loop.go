@@ -16,7 +16,7 @@ type Events uint32
 
 // Edge is what host sockets are registered for: all there is to know, each
 // change reported once.
-const Edge Events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const Edge Events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET
 
 // Level is what link queues and listening sockets are registered for: readable,
 // reported for as long as it is true.
@@ -31,6 +31,14 @@ func (e Events) Readable() bool {
 // Writable reports whether writing will return something: room or an error.
 func (e Events) Writable() bool {
 	return e&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0
+}
+
+// ShortReads reports whether a read of a TCP socket that brings less than it might
+// need not have emptied it, so that no other event will tell of the rest: there is an
+// end of stream or an error behind the data, or an urgent byte among it, where a read
+// ends (tcp_recvmsg_locked, net/ipv4/tcp.c).
+func (e Events) ShortReads() bool {
+	return e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLPRI) != 0
 }
 
 // Failed reports whether the socket has an error pending, or a message in its
