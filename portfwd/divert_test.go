@@ -4,12 +4,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/internal/lab"
 )
 
@@ -347,4 +349,38 @@ func TestForwarderThatEndsEndsDivertedConnections(t *testing.T) {
 func reset(c net.Conn) {
 	c.(*net.TCPConn).SetLinger(0)
 	c.Close()
+}
+
+// Whatever the stack's clock shows, that of the socket inside goes on from there, in
+// milliseconds.
+func TestClockOfASocketInsideCountsMilliseconds(t *testing.T) {
+	w := newWorld(t)
+	for i, at := range []uint32{1000, 1001, 1<<32 - 1} {
+		e := hostsock.Established{
+			Local: netip.MustParseAddrPort(outside4 + ":80"), Remote: netip.AddrPortFrom(netip.MustParseAddr(sandbox4), uint16(1000+i)),
+			SendWindow: 1, MaxSendWindow: 1, ReceiveWindow: 1, MSS: 1460, Timestamps: true, Timestamp: at,
+		}
+		files, err := w.sandbox.Inside(false, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd := int(files[0].Fd())
+		if errno := hostsock.TakeUp(fd, &e); errno != 0 {
+			t.Fatal(errno)
+		}
+		clock := func() uint32 {
+			v, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return uint32(v)
+		}
+		began, first := time.Now(), clock()
+		time.Sleep(20 * time.Millisecond)
+		on := clock() - first
+		if most := time.Since(began).Milliseconds() + 2; first-at > 1000 || int64(on) > most {
+			t.Errorf("it went on from %d at %d, and by %d in %d ms", at, first, on, most)
+		}
+		files[0].Close()
+	}
 }

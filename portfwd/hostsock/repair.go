@@ -17,7 +17,7 @@ type Established struct {
 	MSS                                      int    // of full segments to the peer, options included
 	WindowScaling, SACKPermitted, Timestamps bool
 	SendScale, ReceiveScale                  uint8
-	Timestamp                                uint32 // the next to send, in milliseconds
+	Timestamp                                uint32 // the next to send, or one less, in milliseconds
 }
 
 // TakeUp puts a transparent socket that was not used yet into the state of an
@@ -51,7 +51,8 @@ func TakeUp(fd int, e *Established) unix.Errno {
 		return errno
 	}
 	if err = setBytes(fd, unix.TCP_REPAIR_OPTIONS, repairOptions(e, mss)); err == nil && e.Timestamps {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(e.Timestamp)))
+		// An odd one would have the clock count microseconds, since Linux 6.7.
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32((e.Timestamp+1)&^1)))
 	}
 	if err == nil {
 		err = setBytes(fd, unix.TCP_REPAIR_WINDOW, repairWindow(e))
