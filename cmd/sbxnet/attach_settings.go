@@ -51,7 +51,7 @@ func readAttachSettings(c *cli.Context) (*attachSettings, error) {
 		UserNS: c.String("userns"), Configure: c.Bool("configure"),
 	}
 	for _, read := range []func(*cli.Context) error{
-		s.readTarget, s.readPublished, s.readAddresses, s.readLink, s.readLogging,
+		s.readTarget, refuseSplice, s.readPublished, s.readAddresses, s.readLink, s.readLogging,
 	} {
 		if err := read(c); err != nil {
 			return nil, err

@@ -51,6 +51,7 @@ func TestAttachRefusesInOneLine(t *testing.T) {
 		{[]string{"--interface", "", "1"}, `--interface "": not`},
 		{[]string{"--interface", "sixteencharacter", "1"}, "--interface sixteencharacter: not"},
 		{[]string{"--configure=false", "--cidr", "10.0.0.0/24", "1"}, "--cidr 10.0.0.0/24: has no effect with --configure=false"},
+		{[]string{"--splice", "--pcap", "x", "1"}, "--splice: has no effect with --pcap x"},
 		{[]string{"--configure=false", "--ipv6=false", "1"}, "--ipv6=false: has no effect with --configure=false"},
 		{[]string{"-p", "70000:80", "1"}, "-p 70000:80: "},
 		{[]string{"--mtu", "12", "1"}, "--mtu 12: "},

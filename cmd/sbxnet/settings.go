@@ -91,7 +91,23 @@ func (s *settings) readNetwork(c *cli.Context) (err error) {
 			return err
 		}
 	}
+	if err := refuseSplice(c); err != nil {
+		return err
+	}
 	return s.readPublished(c)
+}
+
+// refuseSplice refuses to be asked for what is not done where the link is watched.
+func refuseSplice(c *cli.Context) error {
+	if !c.IsSet("splice") || !c.Bool("splice") {
+		return nil
+	}
+	for _, name := range []string{"pcap", "log-packets", "impair"} {
+		if c.IsSet(name) && c.Value(name) != false {
+			return usagef("--splice: has no effect with %s, which keeps everything on the link; leave one of them out", asTyped(c, name))
+		}
+	}
+	return nil
 }
 
 // readPublished reads what is said of ports and names.
