@@ -144,7 +144,7 @@ func (c *splice) stopped(w *spliceWay, n int, errno unix.Errno) bool {
 // passEnd ends the stream to who gets w.
 func (c *splice) passEnd(w *spliceWay) {
 	w.ended = true
-	if w == &c.out && !c.in.ended {
+	if w == &c.out && !c.in.ended && c.diverted == nil {
 		c.ports.sockets.leave(c.port)
 	}
 	switch {

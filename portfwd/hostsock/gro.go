@@ -20,8 +20,7 @@ var groIsSafe = sync.OnceValue(func() bool { return kernelAtLeast(5, 12) })
 
 // RoutesAnew reports whether the packets of a live connection follow a new routing
 // rule at once, as those of IPv4 do in every kernel. Those of IPv6 do from Linux
-// 6.9 on; before, only after
-// several retransmissions.
+// 6.9 on, and before that only after several retransmissions.
 func RoutesAnew(v6 bool) bool { return !v6 || rulesFlush6() }
 
 var rulesFlush6 = sync.OnceValue(func() bool { return kernelAtLeast(6, 9) })
