@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -65,6 +66,43 @@ func TestSocketsInsideThatCannotBeHadAreNotAskedForAgainAtOnce(t *testing.T) {
 	}
 	if st := w.fwd.Stats().TCP; st.Spliced != 0 || st.Published != 20 || asked.Load() > 2 {
 		t.Errorf("%+v, asked %d times; want 20 published, none spliced, and one question for each family", st, asked.Load())
+	}
+}
+
+// A kernel without IPv6, or a command that has switched it off, makes no sockets of
+// it: those of IPv4 are as good as before.
+func TestAFamilyWithoutSocketsInsideLeavesTheOtherItsOwn(t *testing.T) {
+	c := Config{
+		IPv4: Addresses{Sandbox: netip.MustParseAddr(sandbox4)}, IPv6: Addresses{Sandbox: netip.MustParseAddr(sandbox6)},
+		Logger: slog.New(slog.DiscardHandler),
+		Sockets: func(v6 bool, n int) (files []*os.File, err error) {
+			if v6 {
+				return nil, errors.New("there is no IPv6")
+			}
+			for range n {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return files, err
+				}
+				files = append(files, os.NewFile(uintptr(fd), "plain"))
+			}
+			return files, nil
+		},
+	}
+	p := newInsideSockets(&c)
+	defer p.close()
+	p.fill()
+	p.filling.Wait()
+	for range 2 * socketsKept {
+		fd, errno := p.take(nil, false)
+		if errno != 0 {
+			t.Fatalf("IPv4: %v", errno)
+		}
+		unix.Close(fd)
+		if _, errno := p.take(nil, true); errno != unix.ENOBUFS {
+			t.Fatalf("IPv6: %v, want %v", errno, unix.ENOBUFS)
+		}
+		p.filling.Wait()
 	}
 }
 

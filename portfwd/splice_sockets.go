@@ -37,6 +37,7 @@ type insideFamily struct {
 	want    int       // as many are kept
 	asked   time.Time // when more were asked for last
 	filling bool
+	resting time.Time // likewise, of this one
 }
 
 // What is kept of each family: at first, and at most, where more have to be asked
@@ -68,6 +69,12 @@ func (p *insideSockets) family(v6 bool) *insideFamily {
 	return &p.families[0]
 }
 
+// rests reports whether a family is done without for now. The lock is held.
+func (p *insideSockets) rests(f *insideFamily) bool {
+	now := time.Now()
+	return now.Before(p.resting) || now.Before(f.resting)
+}
+
 // fill sees to it that there are some.
 func (p *insideSockets) fill() {
 	if p == nil {
@@ -85,10 +92,10 @@ func (p *insideSockets) fill() {
 func (p *insideSockets) take(s *shard, v6 bool) (fd int, errno unix.Errno) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Now().Before(p.resting) {
+	f := p.family(v6)
+	if p.rests(f) {
 		return -1, unix.ENOBUFS
 	}
-	f := p.family(v6)
 	if n := len(f.free); n > 0 {
 		fd, f.free = f.free[n-1], f.free[:n-1]
 		p.refill(v6)
@@ -107,7 +114,7 @@ func (p *insideSockets) take(s *shard, v6 bool) (fd int, errno unix.Errno) {
 // refill asks for more sockets, if half of them are gone. The lock is held.
 func (p *insideSockets) refill(v6 bool) {
 	f := p.family(v6)
-	if !f.on || f.filling || p.closed || len(f.free) > f.want/2 || time.Now().Before(p.resting) {
+	if !f.on || f.filling || p.closed || len(f.free) > f.want/2 || p.rests(f) {
 		return
 	}
 	// A call costs as much as twenty sockets.
@@ -144,7 +151,7 @@ func (p *insideSockets) ask(v6 bool, n int) {
 	f.filling = false
 	if err != nil {
 		p.log.Debug("no sockets in the sandbox: published connections go over the link", slog.Bool("ipv6", v6), slog.Any("error", err))
-		p.resting = time.Now().Add(socketRest)
+		f.resting = time.Now().Add(socketRest)
 	}
 	if err != nil || p.closed {
 		closeSockets(fds)
