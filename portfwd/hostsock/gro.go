@@ -19,15 +19,39 @@ func JoinDatagrams(fd int) {
 var groIsSafe = sync.OnceValue(func() bool { return kernelAtLeast(5, 12) })
 
 // RoutesAnew reports whether the packets of a live connection follow a new routing
-// rule at once, as those of IPv4 do in every kernel. Those of IPv6 do from Linux
-// 6.9 on, and before that only after several retransmissions.
-func RoutesAnew(v6 bool) bool { return !v6 || rulesFlush6() }
+// rule for just that one, at once.
+func RoutesAnew(v6 bool) bool {
+	if v6 {
+		return rulesFor6()
+	}
+	return rulesFor4()
+}
 
-var rulesFlush6 = sync.OnceValue(func() bool { return kernelAtLeast(6, 9) })
+var (
+	rulesFor4 = sync.OnceValue(func() bool { return routesAnew(release(), false) })
+	rulesFor6 = sync.OnceValue(func() bool { return routesAnew(release(), true) })
+)
 
-func kernelAtLeast(major, minor int) bool {
+// routesAnew: rules know ports since Linux 4.17; before, the kernel takes the rest of
+// one, and says nothing, and it is for everything between two addresses. Live
+// connections of IPv6 follow from Linux 6.9 on; before, only after several
+// retransmissions.
+func routesAnew(release string, v6 bool) bool {
+	if v6 {
+		return releaseAtLeast(release, 6, 9)
+	}
+	return releaseAtLeast(release, 4, 17)
+}
+
+func kernelAtLeast(major, minor int) bool { return releaseAtLeast(release(), major, minor) }
+
+// release is the kernel's, or empty.
+func release() string {
 	var u unix.Utsname
-	return unix.Uname(&u) == nil && releaseAtLeast(unix.ByteSliceToString(u.Release[:]), major, minor)
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 // releaseAtLeast compares a kernel release such as 6.1.0-18-amd64 with a
