@@ -228,13 +228,19 @@ func (d *dial) next(r *relay) bool {
 			return false
 		}
 		local := netip.AddrPortFrom(r.policy.source(d.client.Addr(), target.Addr()), d.client.Port())
-		conn, err := r.dialFrom(local, target)
-		for range portAttempts {
+		conn, err := r.dialUnmet(local, target)
+		for n := range portAttempts {
 			if !errors.Is(err, tcp.ErrInUse) {
 				break
 			}
 			// Clients that both appear as the gateway may have equal ports.
-			conn, err = r.dialFrom(netip.AddrPortFrom(local.Addr(), otherPort()), target)
+			local, dial := netip.AddrPortFrom(local.Addr(), otherPort()), r.dialUnmet
+			if n >= portAttempts/2 {
+				// Where servers close first, and many, no port is without. What is
+				// left belongs to one client's address and one server at most.
+				dial = r.dialFrom
+			}
+			conn, err = dial(local, target)
 		}
 		if err == nil {
 			r.conn = conn
@@ -252,10 +258,18 @@ const portAttempts = 16
 // otherPort is one of those that are for clients (RFC 6335 §6).
 func otherPort() uint16 { return uint16(49152 + rand.IntN(16384)) }
 
+// dialUnmet is dialFrom for a port at which the SYN meets nothing of a splice's.
+func (r *relay) dialUnmet(local, target netip.AddrPort) (*tcp.Conn, error) {
+	if r.ports.sockets.met(local.Port()) {
+		return nil, tcp.ErrInUse
+	}
+	return r.dialFrom(local, target)
+}
+
 // dialFrom sends a SYN to the sandbox from an address of a client's.
 func (r *relay) dialFrom(local, target netip.AddrPort) (*tcp.Conn, error) {
 	k := tcpKey(local, target)
-	if r.ports.sockets.left(local.Port()) || !r.claim(k) {
+	if !r.claim(k) {
 		return nil, tcp.ErrInUse
 	}
 	conn, err := r.stack.TCP().Dial(local, target, r)

@@ -34,6 +34,7 @@ type splice struct {
 	// passed on.
 	broken bool
 	queued bool   // on the ready list
+	open   bool   // a server has answered
 	port   uint16 // that the client has inside
 
 	used timer.Instant // when payload moved last
@@ -179,6 +180,9 @@ func (c *splice) forget() {
 	}
 	c.timers.Disarm(&c.idle)
 	delete(c.splices.all, c)
+	if c.open {
+		c.ports.sockets.exit(c.port)
+	}
 }
 
 // abandon ends the splice because the forwarder ends. A stream that the sandbox

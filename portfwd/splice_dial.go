@@ -176,6 +176,8 @@ func (c *splice) reached() {
 	c.dial = nil
 	d.found(c.loop.Now())
 	c.ports.sockets.answered(true)
+	c.ports.sockets.enter(c.port)
+	c.open = true
 	c.counters.tcpPublished++
 	c.counters.tcpSpliced++
 	if c.debugs() {

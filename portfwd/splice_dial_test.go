@@ -250,6 +250,43 @@ func TestPortIsUsedAgainTheOtherWay(t *testing.T) {
 	}
 }
 
+// The link has the last word also where no port is without something of a splice's.
+func TestPortsThatAllLingerKeepNobodyOut(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	go whoTCP(w.listen("tcp4", ":80"))
+	for port := range 1 << 16 {
+		w.fwd.ports.sockets.leave(uint16(port))
+	}
+	w.restInside(true)
+	for range 20 {
+		askTCP(t, "127.0.0.1", "127.0.0.1:7001")
+	}
+	if st := w.fwd.Stats().TCP; st.Published != 20 || st.Spliced != 0 {
+		t.Errorf("%+v, want 20 over the link", st)
+	}
+}
+
+// Two clients appear as the gateway with one port: the SYN of the second may not
+// meet the connection of the first, which answers to lo.
+func TestPortOfALiveSpliceIsNotTheLinks(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	l := w.listen("tcp4", ":80")
+	for i, from := range []string{"127.0.0.1:40001", "127.0.0.2:40001"} {
+		w.restInside(i == 1)
+		client := dialFrom(t, from, "127.0.0.1:7001")
+		defer client.Close()
+		l.(*net.TCPListener).SetDeadline(time.Now().Add(timeWait / 10))
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatalf("client %s: %v", from, err)
+		}
+		defer server.Close()
+	}
+	if st := w.fwd.Stats().TCP; st.Published != 2 || st.Spliced != 1 {
+		t.Errorf("%+v, want the second over the link", st)
+	}
+}
+
 // endBy ends a connection so that the client's port is free on the host.
 func endBy(who string, client, server net.Conn) {
 	defer client.Close()

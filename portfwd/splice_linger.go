@@ -54,12 +54,31 @@ func (p *insideSockets) leave(port uint16) {
 	p.lingering.add(port, time.Now())
 }
 
-// left reports whether that was lately.
-func (p *insideSockets) left(port uint16) bool {
+// enter says that a client has a spliced connection from port, until exit.
+func (p *insideSockets) enter(port uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live == nil {
+		p.live = make(map[uint16]int)
+	}
+	p.live[port]++
+}
+
+func (p *insideSockets) exit(port uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live[port]--; p.live[port] == 0 {
+		delete(p.live, port)
+	}
+}
+
+// met reports whether a SYN over the link from port may meet a spliced connection,
+// or what a server has closed lately: neither answers to the link.
+func (p *insideSockets) met(port uint16) bool {
 	if p == nil {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lingering.has(port, time.Now())
+	return p.live[port] > 0 || p.lingering.has(port, time.Now())
 }

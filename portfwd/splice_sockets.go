@@ -29,6 +29,7 @@ type insideSockets struct {
 	filling  sync.WaitGroup
 
 	lingering lingering
+	live      map[uint16]int // spliced connections, by the port that the client has inside
 }
 
 type insideFamily struct {
