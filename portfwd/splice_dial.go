@@ -21,7 +21,7 @@ type spliceDial struct {
 // splice connects a client to the sandbox without the link, if it can, and else
 // over the link. It reports whether it could try.
 func (p *listenPort) splice(fd int, client netip.AddrPort) bool {
-	if p.ports.sockets == nil || !p.policy.within(p.bound.Child) {
+	if p.ports.sockets == nil || !p.policy.within(p.bound.Child) || p.ports.sockets.crowded() {
 		return false
 	}
 	c := p.newSplice(fd)

@@ -266,6 +266,34 @@ func TestPortsThatAllLingerKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// The ports that clients have are not those of who connects from inside: there are to
+// be some left.
+func TestPortsInsideAreNotUsedUp(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	l := w.listen("tcp4", ":80")
+	p := w.fwd.ports.sockets
+	p.mu.Lock()
+	p.lingering.turn(time.Now())
+	p.lingering.kept[0] = portsMost - 2
+	p.mu.Unlock()
+	for i, want := range []uint64{1, 2, 2, 2} {
+		client, server := w.publishedPair(t, l)
+		if spliced := w.fwd.Stats().TCP.Spliced; spliced != want {
+			t.Errorf("connection %d: %d are spliced, want %d", i, spliced, want)
+		}
+		endBy("client", client, server)
+		w.awaitNoConnections(t)
+	}
+	p.mu.Lock()
+	p.lingering.since = time.Now().Add(-2 * timeWait)
+	p.mu.Unlock()
+	client, server := w.publishedPair(t, l)
+	defer endBy("client", client, server)
+	if spliced := w.fwd.Stats().TCP.Spliced; spliced != 3 {
+		t.Errorf("%d are spliced when all ports are free again, want 3", spliced)
+	}
+}
+
 // Two clients appear as the gateway with one port: the SYN of the second may not
 // meet the connection of the first, which answers to lo.
 func TestPortOfALiveSpliceIsNotTheLinks(t *testing.T) {

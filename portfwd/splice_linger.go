@@ -11,6 +11,7 @@ import "time"
 type lingering struct {
 	recent, before *[1 << 16 / 64]uint64 // bits, of the current period and the one before
 	since          time.Time             // of the current one
+	kept           [2]int                // connections that clients closed first, likewise
 }
 
 // timeWait is Linux's (TCP_TIMEWAIT_LEN, include/net/tcp.h).
@@ -26,8 +27,10 @@ func (l *lingering) turn(now time.Time) {
 	}
 	l.recent, l.before = l.before, l.recent
 	clear(l.recent[:])
+	l.kept = [2]int{0, l.kept[0]}
 	if age >= 2*timeWait {
 		clear(l.before[:])
+		l.kept[1] = 0
 	}
 	l.since = now
 }
@@ -45,6 +48,31 @@ func (l *lingering) has(port uint16, now time.Time) bool {
 	}
 	l.turn(now)
 	return (l.recent[port/64]|l.before[port/64])&(1<<(port%64)) != 0
+}
+
+// portsMost bounds the ports that spliced connections have inside at a time. A socket
+// there has the port that its client has, in TIME-WAIT also, where the client has
+// closed first; and the kernel gives no such port to who connects from inside to
+// wherever it is (__inet_hash_connect, net/ipv4/inet_hashtables.c), of 28232 that
+// there are (ip_local_port_range).
+const portsMost = 8192
+
+// crowded reports whether there are so many that clients go over the link.
+func (p *insideSockets) crowded() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lingering.recent != nil {
+		p.lingering.turn(time.Now())
+	}
+	return len(p.live)+p.lingering.kept[0]+p.lingering.kept[1] >= portsMost
+}
+
+// keep says that a client has closed a connection first.
+func (p *insideSockets) keep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lingering.turn(time.Now())
+	p.lingering.kept[0]++
 }
 
 // leave says that a server has closed a connection from port first.

@@ -144,8 +144,12 @@ func (c *splice) stopped(w *spliceWay, n int, errno unix.Errno) bool {
 // passEnd ends the stream to who gets w.
 func (c *splice) passEnd(w *spliceWay) {
 	w.ended = true
-	if w == &c.out && !c.in.ended && c.diverted == nil {
+	switch {
+	case !c.open: // it was a relay
+	case w == &c.out && !c.in.ended:
 		c.ports.sockets.leave(c.port)
+	case w == &c.in && !c.out.ended:
+		c.ports.sockets.keep()
 	}
 	switch {
 	case c.broken:
