@@ -43,11 +43,11 @@ func runAttach([]string) int {
 	// sends to the group is its to heed.
 	signal.Ignore(forwarded...)
 	p := &attachProcess{}
-	p.steering.addresses = p.steered
 	var err error
 	if p.conn, err = connectDown(&p.setup); err != nil {
 		return StatusFailed // nobody to tell
 	}
+	p.steering.addresses, p.steering.link = p.steered, p.setup.Link.Name
 	// Best effort, for a sbxnet killed while we are stopped: we are to see it. And
 	// so that nobody in the namespace who has fewer capabilities than we may trace
 	// us.

@@ -96,7 +96,6 @@ func takenOver(o tapdev.Options, link netlink.Link) (tapdev.Options, error) {
 func tuneTakenOver(name string, note func(string, ...any)) {
 	v4 := filepath.Join("net/ipv4/conf", name)
 	_ = setSysctl(filepath.Join(v4, "rp_filter"), "0")
-	acceptDiverted(v4)
 	if err := setSysctl(filepath.Join(v4, "route_localnet"), "1"); err != nil {
 		note("servers on 127.0.0.1 of the namespace cannot be published: %v", err)
 	}

@@ -249,6 +249,27 @@ func TestDivertThatIsNotMendedIsUndone(t *testing.T) {
 	}
 }
 
+// A datagram from outside in the name of another address of the sandbox's, such as its
+// bridge's, is none of the sandbox's own, but while something is diverted.
+func TestTheLinkTakesNothingFromOwnAddressesBeforeAndAfter(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	all := connections(t, inside(sb), there4, false, 2)
+	accepts := func() string { t.Helper(); return look(t, sb, "cat /proc/sys/net/ipv4/conf/tap0/accept_local") }
+	for _, v := range []string{"0", "1"} { // as somebody else has set it
+		look(t, sb, "echo "+v+" > /proc/sys/net/ipv4/conf/tap0/accept_local")
+		for i, step := range []struct {
+			do   func(from, to netip.AddrPort) error
+			c    connection
+			want string
+		}{{sb.Divert, all[0], "1"}, {sb.Divert, all[1], "1"}, {sb.Undivert, all[0], "1"}, {sb.Undivert, all[1], v}} {
+			must(t, step.do(step.c.from, step.c.to))
+			if got := strings.TrimSpace(accepts()); got != step.want {
+				t.Errorf("%s before, after step %d: %s, want %s", v, i, got, step.want)
+			}
+		}
+	}
+}
+
 // A mark of the client's own may lead elsewhere, by a rule that came later.
 func TestDivertHeedsTheMarkOfTheClient(t *testing.T) {
 	sb := runningSandbox(t, linked())

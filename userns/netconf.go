@@ -145,18 +145,11 @@ func leaveToNamespace(info tapdev.Info, files []*os.File) {
 	}
 }
 
-// acceptDiverted lets the last word of a connection that Divert takes off the link
-// in: its rule makes the sender's address look like one of the sandbox's own
-// (fib_validate_source, net/ipv4/fib_frontend.c). Without it the sandbox waits for
-// some 200 ms before it goes on.
-func acceptDiverted(v4 string) { _ = setSysctl(filepath.Join(v4, "accept_local"), "1") }
-
 // tuneLink sets the sysctls of the link, before it comes up, and reports
 // whether IPv6 is there.
 func tuneLink(name string, wantV6 bool, note func(string, ...any)) (hasV6 bool) {
 	v4 := filepath.Join("net/ipv4/conf", name)
 	_ = setSysctl(filepath.Join(v4, "rp_filter"), "0")
-	acceptDiverted(v4)
 	// So that a server bound to 127.0.0.1 can be published.
 	if err := setSysctl(filepath.Join(v4, "route_localnet"), "1"); err != nil {
 		note("servers on 127.0.0.1 of the sandbox cannot be published: %v", err)

@@ -129,7 +129,7 @@ func (p *initProcess) serve(f *os.File) {
 		return
 	}
 	defer conn.Close()
-	s := steering{addresses: func() ([]netip.Prefix, []netip.Addr, error) {
+	s := steering{link: p.setup.Link.Name, addresses: func() ([]netip.Prefix, []netip.Addr, error) {
 		return p.setup.Addresses, p.setup.Gateways, nil
 	}}
 	for {

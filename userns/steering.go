@@ -39,6 +39,8 @@ import (
 type steering struct {
 	// addresses returns what the sandbox has, and the next hops from it.
 	addresses func() ([]netip.Prefix, []netip.Addr, error)
+	// link is the interface of the link.
+	link string
 	// families that were asked for, and the former values of sysctls.
 	families map[*steeredFamily]bool
 	former   map[string]string
@@ -46,6 +48,9 @@ type steering struct {
 	// these; diverting is that of new ones, where there is the route as well.
 	diverted  map[flow]int
 	diverting map[*steeredFamily]int
+	// notAccepted: the link took no packets from addresses of ours before there was
+	// one that is diverted.
+	notAccepted bool
 }
 
 // steeredFamily is what differs from one family to the other.
@@ -134,7 +139,7 @@ func (s *steering) takeBack() {
 	for key, value := range s.former {
 		_ = setSysctl(key, value)
 	}
-	*s = steering{addresses: s.addresses}
+	*s = steering{addresses: s.addresses, link: s.link}
 }
 
 // changes are how to undo what was done, in the order in which that was.
