@@ -310,7 +310,7 @@ func (d *divertedConn) lookOver() {
 		return
 	}
 	if over {
-		hostsock.Close(d.fd)
+		hostsock.CloseForeign(d.fd)
 	} else {
 		hostsock.Reset(d.fd)
 	}
@@ -381,6 +381,6 @@ func (s *shard) closeDiversions() {
 	}
 	for d := range s.leaving {
 		s.timers.Disarm(&d.timer)
-		hostsock.Close(d.fd)
+		hostsock.CloseForeign(d.fd)
 	}
 }

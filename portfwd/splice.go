@@ -153,7 +153,7 @@ func (c *splice) leaveInside() {
 		c.diverted.leave(c.server.letGo())
 		return
 	}
-	c.server.close(hostsock.Close)
+	c.server.close(hostsock.CloseForeign)
 }
 
 // resetInside closes the socket inside, and resets its connection.

@@ -104,7 +104,7 @@ func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
 		if errno = hostsock.BindTo(c.server.fd, from); errno == 0 {
 			errno = hostsock.ConnectTo(c.server.fd, target)
 			if errno == unix.EADDRNOTAVAIL { // the two ends have a connection
-				c.server.close(hostsock.Close) // it cannot be bound again
+				c.server.close(hostsock.CloseForeign) // it cannot be bound again
 				errno = unix.EADDRINUSE
 			}
 		}
@@ -160,7 +160,7 @@ func (c *splice) decide(errno unix.Errno) {
 		c.reached()
 		c.reset()
 	case unix.ECONNREFUSED:
-		c.server.close(hostsock.Close)
+		c.server.close(hostsock.CloseForeign)
 		c.next()
 	default:
 		if c.debugs() {

@@ -230,6 +230,6 @@ func (p *insideSockets) close() {
 
 func closeSockets(fds []int) {
 	for _, fd := range fds {
-		hostsock.Close(fd)
+		hostsock.CloseForeign(fd)
 	}
 }

@@ -61,11 +61,14 @@ func (p Pipe) Keep(b []byte) int {
 }
 
 // splice does not wait: the flag is for the pipe, and the socket is non-blocking.
+// But who else has a descriptor of that may take it back, so the runtime is told of
+// the call: it would wait with it, before its next collection.
+//
 // It has no MSG_NOSIGNAL: to write to a socket that is reset raises SIGPIPE, which
 // the Go runtime ignores for all but standard output and error.
 func splice(from, to, n int) (int, unix.Errno) {
 	for {
-		k, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
+		k, _, errno := unix.Syscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n),
 			unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		if errno == 0 {
 			return int(k), 0

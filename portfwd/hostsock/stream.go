@@ -51,11 +51,12 @@ func Unacked(fd int) uint64 {
 	return uint64(n)
 }
 
-// ConnectTo connects a socket of any type, without waiting.
+// ConnectTo connects a socket of any type, without waiting. As of splice, the runtime
+// is told of the call.
 func ConnectTo(fd int, to netip.AddrPort) unix.Errno {
 	a := MakeAddress(to)
 	for {
-		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.length))
+		_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&a.raw)), uintptr(a.length))
 		if errno != unix.EINTR {
 			return errno
 		}
@@ -206,6 +207,13 @@ func SetReceiveBuffer(fd, n int) { unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.
 
 // Close closes a socket; a TCP socket says goodbye in good order.
 func Close(fd int) { unix.Close(fd) }
+
+// CloseForeign is Close for a socket that others have had in their hands: with
+// SO_LINGER, close would wait for a peer that may be them (socket(7)).
+func CloseForeign(fd int) {
+	unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
+	unix.Close(fd)
+}
 
 func errnoOf(err error) unix.Errno {
 	if e, ok := err.(unix.Errno); ok {
