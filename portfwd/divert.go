@@ -160,8 +160,8 @@ func (d *diversion) look(now timer.Instant) {
 
 // suspend puts a socket inside in the stack's place.
 func (d *diversion) suspend() {
-	fd, errno := d.ports.sockets.take(d.shard, d.conn.RemoteAddr().Addr().Is6())
-	if errno != 0 {
+	fd, ok := d.ports.sockets.takeAny(d.conn.RemoteAddr().Addr().Is6())
+	if !ok {
 		d.giveUp() // there may be one when there is bulk again
 		return
 	}

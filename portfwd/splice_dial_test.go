@@ -388,3 +388,45 @@ func TestClientsInABurstAreServed(t *testing.T) {
 	}
 	t.Logf("%d of %d spliced", st.Spliced, n)
 }
+
+// Sockets that were made before the sandbox put up a firewall are not used for long.
+func TestSocketsInsideAreAskedForAnewBeforeOldOnesAreUsed(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"))
+	go whoTCP(w.listen("tcp4", ":80"))
+	p := w.fwd.ports.sockets
+	var asked atomic.Int32
+	var refuse atomic.Bool
+	p.mu.Lock()
+	sound := p.make
+	p.make = func(v6 bool, n int) ([]*os.File, error) {
+		asked.Add(1)
+		if refuse.Load() {
+			return nil, errors.New("there is a firewall now")
+		}
+		return sound(v6, n)
+	}
+	p.mu.Unlock()
+	age := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for i := range p.families {
+			p.families[i].made = time.Now().Add(-socketsFresh)
+		}
+	}
+	age()
+	askTCP(t, "127.0.0.1", "127.0.0.1:7001")
+	if st := w.fwd.Stats().TCP; st.Spliced != 1 || asked.Load() == 0 {
+		t.Errorf("%+v, asked %d times; want it spliced after it was asked for sockets", st, asked.Load())
+	}
+	p.mu.Lock()
+	if n, most := len(p.families[0].free), p.families[0].want; n > most {
+		t.Errorf("%d are kept, want %d at most", n, most)
+	}
+	p.mu.Unlock()
+	refuse.Store(true)
+	age()
+	askTCP(t, "127.0.0.1", "127.0.0.1:7001")
+	if st := w.fwd.Stats().TCP; st.Spliced != 1 || st.Published != 2 {
+		t.Errorf("%+v, want the second over the link", st)
+	}
+}

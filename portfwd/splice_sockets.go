@@ -37,6 +37,7 @@ type insideFamily struct {
 	free    []int
 	want    int       // as many are kept
 	asked   time.Time // when more were asked for last
+	made    time.Time // when some came last
 	filling bool
 	resting time.Time // likewise, of this one
 }
@@ -48,6 +49,11 @@ const (
 	socketsKeptMax = 128
 	socketsSoon    = 100 * time.Millisecond
 )
+
+// socketsFresh is how long after some sockets came others may be used without asking:
+// the sandbox may have put up a firewall since, which is to see what comes in, and
+// makes none then.
+const socketsFresh = time.Second
 
 // socketRest is how long sockets inside are done without when there were none to
 // be had, or one did not work.
@@ -97,10 +103,8 @@ func (p *insideSockets) take(s *shard, v6 bool) (fd int, errno unix.Errno) {
 	if p.rests(f) {
 		return -1, unix.ENOBUFS
 	}
-	if n := len(f.free); n > 0 {
-		fd, f.free = f.free[n-1], f.free[:n-1]
-		p.refill(v6)
-		return fd, 0
+	if len(f.free) > 0 && f.fresh() {
+		return p.give(v6), 0
 	}
 	p.refill(v6)
 	if !f.filling {
@@ -112,10 +116,38 @@ func (p *insideSockets) take(s *shard, v6 bool) (fd int, errno unix.Errno) {
 	return -1, unix.EAGAIN
 }
 
-// refill asks for more sockets, if half of them are gone. The lock is held.
+// takeAny is take for who asks the sandbox himself before the socket is used, and
+// does not wait.
+func (p *insideSockets) takeAny(v6 bool) (fd int, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.family(v6)
+	switch {
+	case p.rests(f):
+		return -1, false
+	case len(f.free) == 0:
+		p.refill(v6)
+		return -1, false
+	}
+	return p.give(v6), true
+}
+
+// give takes one of those that are there. The lock is held.
+func (p *insideSockets) give(v6 bool) (fd int) {
+	f := p.family(v6)
+	last := len(f.free) - 1
+	fd, f.free = f.free[last], f.free[:last]
+	p.refill(v6)
+	return fd
+}
+
+func (f *insideFamily) fresh() bool { return time.Since(f.made) < socketsFresh }
+
+// refill asks for more sockets, if half of them are gone or it was long ago. The lock
+// is held.
 func (p *insideSockets) refill(v6 bool) {
 	f := p.family(v6)
-	if !f.on || f.filling || p.closed || len(f.free) > f.want/2 || p.rests(f) {
+	if !f.on || f.filling || p.closed || len(f.free) > f.want/2 && f.fresh() || p.rests(f) {
 		return
 	}
 	// A call costs as much as twenty sockets.
@@ -127,7 +159,7 @@ func (p *insideSockets) refill(v6 bool) {
 		f.want = socketsKept
 	}
 	f.asked, f.filling = now, true
-	n := f.want - len(f.free)
+	n := max(1, f.want-len(f.free))
 	p.filling.Go(func() { stackroom.Take(); p.ask(v6, n) })
 }
 
@@ -158,7 +190,12 @@ func (p *insideSockets) ask(v6 bool, n int) {
 		closeSockets(fds)
 		return
 	}
+	f.made = time.Now()
 	f.free = append(f.free, fds...)
+	if more := len(f.free) - f.want; more > 0 {
+		closeSockets(f.free[:more])
+		f.free = slices.Delete(f.free, 0, more)
+	}
 }
 
 // tell lets those who wait try again. The lock is held.

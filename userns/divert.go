@@ -42,7 +42,8 @@ const maxDiverted = 64
 // socket to IPv4 is one of IPv4. It takes a fraction of a millisecond.
 //
 // It refuses a connection that no socket of the sandbox's network has, or one bound
-// to an interface, or one that is not established, and more than 64 at a time. It
+// to an interface, or one that is not established, more than 64 at a time, and any
+// where the sandbox has a firewall, which is to see what is sent (firewall.go). It
 // asks the kernel where the connection leads to then: where rules of others come
 // first it does not hold, which is an error. With an error nothing is diverted.
 //
@@ -122,6 +123,11 @@ func (s *steering) divert(c flow) (err error) {
 	}
 	if !again && !owner.established {
 		return errors.New("the connection is not established")
+	}
+	if !again {
+		if err := firewall(); err != nil {
+			return err
+		}
 	}
 	f := familyOf(c.from.Addr().Is6())
 	if priority, known := s.diverting[f]; known && s.place(c, owner, priority) == nil {

@@ -330,14 +330,14 @@ func TestAttachmentDivertsAndTakesItBack(t *testing.T) {
 // routing of what its client has: a rule for what is on the link would not hold.
 func TestDivertRefusesATranslatedConnection(t *testing.T) {
 	sb := runningSandbox(t, linked())
+	from := netip.AddrPortFrom(here4, 7000)
+	client := plainClient(t, inside(sb), from, false) // with a firewall it gives none
 	out, err := joinCommand(t, sb.PID(), "exec 2>&1; iptables -t nat -A OUTPUT -d 203.0.113.9 -p tcp -j DNAT --to-destination "+there4.String()).Output()
 	if err != nil {
 		skip(t, "no address translation: %v: %s", err, out)
 	}
 	look(t, sb, "ip addr add 198.51.100.7/32 dev lo")
 	l := listening(t, sb, there4.String())
-	from := netip.AddrPortFrom(here4, 7000)
-	client := plainClient(t, inside(sb), from, false)
 	if err := unix.Connect(fdOf(t, client), sockaddr(netip.MustParseAddrPort("203.0.113.9:80"))); err != unix.EINPROGRESS {
 		must(t, err)
 	}

@@ -42,8 +42,9 @@ const SocketMark = 0x53000058
 // fails nothing is changed. Later calls look whether it still holds, and mend it.
 //
 // There are none without a network of the sandbox's own, with a detached one, nor
-// of a family that Config.Addresses lack. It may be called from any goroutine
-// until Close.
+// of a family that Config.Addresses lack, nor where the sandbox has a firewall:
+// whoever keeps sockets should ask again from time to time (firewall.go). It may be
+// called from any goroutine until Close.
 func (sb *Sandbox) Sockets(v6 bool, n int) ([]*os.File, error) {
 	return socketsBy(v6, n, func(m message, n int) ([]*os.File, error) {
 		sb.asking.Lock()
@@ -143,6 +144,9 @@ func socketsInside(conn *net.UnixConn, s *steering, m message) {
 func makeSockets(s *steering, v6 bool, n int) ([]*os.File, error) {
 	if n < 1 || n > maxSockets {
 		return nil, fmt.Errorf("%d sockets in a message that holds %d", n, maxSockets)
+	}
+	if err := firewall(); err != nil {
+		return nil, err
 	}
 	if err := s.ensure(familyOf(v6)); err != nil {
 		return nil, err

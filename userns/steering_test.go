@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,34 +94,6 @@ func TestSteeringIsMended(t *testing.T) {
 		}
 	}
 	exchange(t, client, server)
-}
-
-// A firewall that sends what is for the sandbox's port on to a container must not
-// find another server here.
-func TestTranslatedDestinationReachesNobodyElse(t *testing.T) {
-	sb := runningSandbox(t, linked())
-	out, err := joinCommand(t, sb.PID(), `exec 2>&1; set -e
-		iptables -t nat -A OUTPUT -d 10.0.2.100 -p tcp --dport 8080 -j DNAT --to-destination 172.30.0.2:80
-		ip6tables -t nat -A OUTPUT -d fd00::100 -p tcp --dport 8080 -j DNAT --to-destination '[fd11::2]:80'
-		ip link add bridge0 type veth peer name container0
-		ip link set bridge0 up; ip link set container0 up
-		ip addr add 172.30.0.1/16 dev bridge0; ip addr add fd11::1/64 dev bridge0 nodad`).Output()
-	if err != nil {
-		skip(t, "no address translation: %v: %s", err, out)
-	}
-	for _, c := range []struct{ listen, direct, from, to string }{
-		{"0.0.0.0:80", "10.0.2.100:80", "203.0.113.7", "10.0.2.100:8080"},
-		{"[::]:80", "[fd00::100]:80", "2001:db8::7", "[fd00::100]:8080"},
-	} {
-		l := listening(t, sb, c.listen)
-		// Nothing comes: 50 ms are hundreds of handshakes.
-		_, err := connectAs(t, sb, clientOf(c.from), netip.MustParseAddrPort(c.to), 50*time.Millisecond)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s to %s: %v", c.from, c.to, err)
-		}
-		// Whom it accepts first is who comes now.
-		meets(t, sb, l, c.from, c.direct)
-	}
 }
 
 func TestSocketsLeadNowhereElse(t *testing.T) {

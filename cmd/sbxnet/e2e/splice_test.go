@@ -53,6 +53,31 @@ func TestPublishedConnectionsAreSpliced(t *testing.T) {
 	}
 }
 
+// A firewall inside sees what comes in, as it would anyway.
+func TestAFirewallInsideSeesPublishedConnections(t *testing.T) {
+	need(t, "iptables")
+	p := start(t, "run", "--name", "walled", "--ipv6=false", "-p", "80", "--", hello) // else a server is looked for by IPv6, too
+	url := "http://127.0.0.1:" + p.publishedPort("80", "tcp")
+	get(t, url)
+	if r := runSbxnet(t, "exec", "walled", "--", "iptables", "-A", "INPUT", "-i", "tap0", "-p", "tcp", "--dport", "80", "-j", "REJECT", "--reject-with", "tcp-reset"); r.status != 0 {
+		unavailable(t, "no iptables: %+v", r)
+	}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	p.until("the firewall's answer", 5*time.Second, func() bool { // sockets from before it are used for a second
+		resp, err := client.Get(url)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err != nil
+	})
+	for range 5 {
+		if resp, err := client.Get(url); err == nil {
+			resp.Body.Close()
+			t.Error("the firewall is passed by")
+		}
+	}
+}
+
 // What looks at the link is to see them, too.
 func TestPublishedConnectionsAreOnTheLinkWhereItIsWatched(t *testing.T) {
 	file := filepath.Join(scratch(t), "capture.pcapng")
