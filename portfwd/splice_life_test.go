@@ -277,6 +277,36 @@ func TestSplicingDoesNotAllocate(t *testing.T) {
 	w.wantSpliced(t, 1)
 }
 
+// What was received and cannot be kept is lost, and whose it is are to know.
+func TestBytesThatAPipeDoesNotKeepEndTheConnection(t *testing.T) {
+	w := newWorld(t, spliced, queues(1), publishing("127.0.0.1::80"))
+	client, server := w.publishedPair(t, w.listen("tcp4", ":80"))
+	full, errno := hostsock.OpenPipe(0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	full.Keep(make([]byte, 1<<20))
+	s := w.fwd.shards[0]
+	s.call(func() {
+		for c := range s.splices.all {
+			for errno := unix.Errno(0); errno == 0; { // the server does not read
+				_, errno = hostsock.Send(c.server.fd, make([]byte, 64<<10))
+			}
+			c.in.pipe, c.server.writable = full, true
+			s.splices.pipesMade++
+		}
+	})
+	if _, err := client.Write([]byte("that is lost")); err != nil {
+		t.Fatal(err)
+	}
+	wantReset(t, "client", client)
+	server.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.Copy(io.Discard, server); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("server: %v, want a reset", err)
+	}
+	w.awaitNoConnections(t)
+}
+
 // A pipe that holds something may not be given to the next connection.
 func TestPipesAreGivenBackEmpty(t *testing.T) {
 	var table spliceTable

@@ -95,7 +95,10 @@ func (c *splice) copy(w *spliceWay) (n int, blocked bool) {
 		c.passed(w, sent)
 	}
 	if w.pipe.Open() {
-		w.held = w.pipe.Keep(p[sent:n])
+		if w.held = w.pipe.Keep(p[sent:n]); w.held < n-sent { // it is in the socket no more
+			c.failed(unix.ENOBUFS)
+			c.reset()
+		}
 		return n, sent < n
 	}
 	hostsock.Discard(w.from.fd, sent)

@@ -51,7 +51,8 @@ func (p Pipe) Fill(fd, n int) (int, unix.Errno) { return splice(fd, p.write, n) 
 // Drain gives up to n bytes to a socket.
 func (p Pipe) Drain(fd, n int) (int, unix.Errno) { return splice(p.read, fd, n) }
 
-// Keep puts p into an empty pipe, which has room for 64 KiB, and returns its length.
+// Keep puts b into an empty pipe, which has room for 64 KiB, and returns how much of
+// it is there: less than all where the kernel has no memory.
 func (p Pipe) Keep(b []byte) int {
 	if len(b) == 0 {
 		return 0
