@@ -196,7 +196,7 @@ func (c *splice) abandon() {
 }
 
 // inFlight reports whether the sandbox has not ended its stream.
-func (c *splice) inFlight() bool { return c.dial == nil && !c.out.ended && !c.broken }
+func (c *splice) inFlight() bool { return c.dial == nil && !c.out.ended }
 
 // close ends all of a shard's splices.
 func (t *spliceTable) close() {

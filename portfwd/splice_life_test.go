@@ -157,6 +157,38 @@ func TestDrainWaitsForWhatSplicedClientsHaveToTake(t *testing.T) {
 	}
 }
 
+// Nor is what the server had sent before its reset any less in flight when the client
+// has noticed.
+func TestDrainWaitsForWhatASplicedServerSaidBeforeItsReset(t *testing.T) {
+	w := newWorld(t, spliced, queues(1), publishing("127.0.0.1::80"))
+	client, server := w.publishedPair(t, w.listen("tcp4", ":80"))
+	w.fillSpliced(t, server, 7)
+	client.Write([]byte("x")) // unread, so that the server's kernel resets the connection
+	w.awaitTCP(t, "it arrives", func(st TCPStats) bool { return st.ToSandbox == 1 })
+	server.Close()
+	s := w.fwd.shards[0]
+	for broken, start := false, time.Now(); !broken; time.Sleep(time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("the client's end is taken")
+		}
+		client.Write([]byte("y"))
+		s.call(func() {
+			for c := range s.splices.all {
+				broken = c.broken
+			}
+		})
+	}
+	done := w.drain(time.Hour, nil)
+	select {
+	case <-done:
+		t.Error("Drain returned before the client had taken the stream")
+	case <-time.After(100 * time.Millisecond):
+	}
+	client.SetDeadline(time.Now().Add(30 * time.Second))
+	io.Copy(io.Discard, client)
+	awaitDrain(t, done)
+}
+
 func TestDrainDoesNotWaitForTheEndOfAStreamThatFitsTheClientsSocket(t *testing.T) {
 	w := newWorld(t, spliced, publishing("127.0.0.1::80"))
 	client, server := w.publishedPair(t, w.listen("tcp4", ":80"))
