@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/netstack/timer"
 	"sbxnet/portfwd/hostsock"
 )
 
@@ -15,6 +16,8 @@ type spliceDial struct {
 	port   *listenPort
 	client netip.AddrPort
 	target netip.AddrPort // that is being tried
+	waits  bool           // or has waited: the time runs
+	asked  timer.Instant  // when the SYN was sent
 	search
 }
 
@@ -66,6 +69,7 @@ func (c *splice) try() {
 		c.splices.waiting = append(c.splices.waiting, c)
 		c.await()
 	case unix.EINPROGRESS:
+		c.dial.asked = c.loop.Now()
 		c.await()
 	default:
 		c.decide(errno)
@@ -124,7 +128,8 @@ func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
 	return errno
 }
 
-// await has the loop report the outcome, or the client's reset.
+// await has the loop report the outcome, or the client's reset. The time that a client
+// waits runs from the first time on.
 func (c *splice) await() {
 	err := c.client.register()
 	if err == nil && c.server.fd >= 0 {
@@ -135,7 +140,10 @@ func (c *splice) await() {
 		c.overLink()
 		return
 	}
-	c.watch()
+	if !c.dial.waits {
+		c.dial.waits = true
+		c.watch()
+	}
 }
 
 // connected looks how a connect ended that was in progress.
@@ -198,9 +206,10 @@ func (c *splice) start() {
 }
 
 // noAnswer is called when a SYN was not answered: the sandbox's rules are not what
-// they were, or a server has more clients waiting than it lets. Or no socket came.
+// they were, or a server has more clients waiting than it lets. Or no socket came, or
+// so late that silence says nothing.
 func (c *splice) noAnswer() {
-	if c.server.fd >= 0 {
+	if c.server.fd >= 0 && c.loop.Now().Sub(c.dial.asked) >= c.idleLimit()/2 {
 		c.ports.sockets.answered(false)
 	}
 	c.overLink()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -104,6 +105,44 @@ func TestAFamilyWithoutSocketsInsideLeavesTheOtherItsOwn(t *testing.T) {
 		}
 		p.filling.Wait()
 	}
+}
+
+// Whatever a client waits for inside, and how often, it is not for long.
+func TestClientsDoNotWaitLongForSocketsInside(t *testing.T) {
+	release := make(chan struct{})
+	w := newWorld(t, queues(1), withConfig(func(c *Config) {
+		c.Sockets = func(bool, int) ([]*os.File, error) {
+			<-release
+			return nil, errors.New("too late")
+		}
+	}))
+	defer close(release)
+	go whoTCP(w.listen("tcp4", ":80"))
+	w.bound = bind(t, tcp4(7001))
+	published := w.bound[0]
+	if err := w.fwd.Publish(w.bound); err != nil {
+		t.Fatal(err)
+	}
+	w.bound[0] = published
+	s, stop := w.fwd.shards[0], make(chan struct{})
+	var again sync.WaitGroup
+	again.Go(func() {
+		for end := time.Now().Add(20 * spliceAnswer); time.Now().Before(end); time.Sleep(spliceAnswer / 10) {
+			select {
+			case <-stop:
+				return
+			default:
+				s.call(s.trySplices) // as if there were some, which others take
+			}
+		}
+	})
+	start := time.Now()
+	w.wantServed(t)
+	if took := time.Since(start); took > 10*spliceAnswer {
+		t.Errorf("served after %v", took)
+	}
+	close(stop)
+	again.Wait()
 }
 
 func TestConnectInsideThatFailsIsMadeOverTheLink(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 
 // What is idle is what it is for a relay; see idle_tcp.go.
 
-// spliceAnswer is how long a client waits for a socket inside, and that for an
-// answer to its SYN, which comes at once or not at all. Whether somebody answers on
-// the link is seen there.
+// spliceAnswer is how long a client waits for sockets inside, and those for answers
+// to their SYNs, which come at once or not at all, all together. Whether somebody
+// answers on the link is seen there.
 const spliceAnswer = 250 * time.Millisecond
 
 // touch says that payload has moved.
