@@ -180,6 +180,7 @@ func (c *splice) forget() {
 	}
 	c.timers.Disarm(&c.idle)
 	delete(c.splices.all, c)
+	delete(c.splices.waiting, c)
 	if c.open {
 		c.ports.sockets.exit(c.port)
 	}

@@ -66,7 +66,10 @@ func (c *splice) next() {
 func (c *splice) try() {
 	switch errno := c.connect(c.dial.target); errno {
 	case unix.EAGAIN:
-		c.splices.waiting = append(c.splices.waiting, c)
+		if c.splices.waiting == nil {
+			c.splices.waiting = make(map[*splice]struct{})
+		}
+		c.splices.waiting[c] = struct{}{}
 		c.await()
 	case unix.EINPROGRESS:
 		c.dial.asked = c.loop.Now()
@@ -80,10 +83,8 @@ func (c *splice) try() {
 func (s *shard) trySplices() {
 	waiting := s.splices.waiting
 	s.splices.waiting = nil
-	for _, c := range waiting {
-		if c.dial != nil && c.client.fd >= 0 && c.server.fd < 0 {
-			c.try()
-		}
+	for c := range waiting {
+		c.try()
 	}
 }
 

@@ -107,7 +107,8 @@ func TestAFamilyWithoutSocketsInsideLeavesTheOtherItsOwn(t *testing.T) {
 	}
 }
 
-// Whatever a client waits for inside, and how often, it is not for long.
+// Whatever a client waits for inside, and how often, it is not for long; and who has
+// waited is forgotten.
 func TestClientsDoNotWaitLongForSocketsInside(t *testing.T) {
 	release := make(chan struct{})
 	w := newWorld(t, queues(1), withConfig(func(c *Config) {
@@ -143,6 +144,12 @@ func TestClientsDoNotWaitLongForSocketsInside(t *testing.T) {
 	}
 	close(stop)
 	again.Wait()
+	w.wantServed(t)
+	s.call(func() {
+		if n := len(s.splices.waiting); n > 0 {
+			t.Errorf("%d are kept that do not wait any more", n)
+		}
+	})
 }
 
 func TestConnectInsideThatFailsIsMadeOverTheLink(t *testing.T) {

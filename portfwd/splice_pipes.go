@@ -5,7 +5,7 @@ import "sbxnet/portfwd/hostsock"
 // spliceTable is what a shard has of spliced connections.
 type spliceTable struct {
 	all     map[*splice]struct{}
-	waiting []*splice // for sockets inside
+	waiting map[*splice]struct{} // for sockets inside
 	// pipes are empty, and those of pipesMade that no connection has.
 	pipes     []hostsock.Pipe
 	pipesMade int
