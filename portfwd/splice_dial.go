@@ -74,9 +74,26 @@ func (c *splice) try() {
 	case unix.EINPROGRESS:
 		c.dial.asked = c.loop.Now()
 		c.await()
+	case unix.ENOBUFS:
+		if c.server.fd < 0 && !c.seenAsItself(c.dial.target) {
+			c.next() // which may be of the family that there are sockets of
+			return
+		}
+		fallthrough
 	default:
 		c.decide(errno)
 	}
+}
+
+// source is the address from which a server at target sees the client.
+func (c *splice) source(target netip.AddrPort) netip.Addr {
+	return c.policy.source(c.dial.client.Addr(), target.Addr())
+}
+
+// seenAsItself reports whether a server at target sees the client's own address. One
+// that is bound to both families would not, at the next target; so the link has it.
+func (c *splice) seenAsItself(target netip.AddrPort) bool {
+	return c.source(target) == c.dial.client.Addr()
 }
 
 // trySplices is called when there are sockets again.
@@ -95,8 +112,7 @@ const spliceAttempts = 4
 // connect starts to connect a socket inside to target, from where the client is
 // seen. Between two ends of one machine that is done when it returns, as a rule.
 func (c *splice) connect(target netip.AddrPort) (errno unix.Errno) {
-	client := c.dial.client
-	from := netip.AddrPortFrom(c.policy.source(client.Addr(), target.Addr()), client.Port())
+	from := netip.AddrPortFrom(c.source(target), c.dial.client.Port())
 	for range spliceAttempts {
 		if c.server.fd < 0 {
 			fd, errno := c.ports.sockets.take(c.shard, target.Addr().Is6())

@@ -107,6 +107,43 @@ func TestAFamilyWithoutSocketsInsideLeavesTheOtherItsOwn(t *testing.T) {
 	}
 }
 
+// Where there is no IPv6 inside, a server on IPv4's loopback is next. But a server is
+// not to take a client that it can see for the gateway.
+func TestFamilyWithoutSocketsInsideIsPassedOver(t *testing.T) {
+	w := newWorld(t, spliced)
+	sound := w.fwd.ports.sockets.make
+	w.fwd.ports.sockets.make = func(v6 bool, n int) ([]*os.File, error) {
+		if v6 {
+			return nil, errors.New("there is no IPv6")
+		}
+		return sound(v6, n)
+	}
+	go whoTCP(w.listen("tcp4", "127.0.0.1:80"))
+	everywhere := tcp4(7001)
+	everywhere.HostIP = netip.IPv6Unspecified()
+	w.bound = bind(t, tcp4(7001), everywhere)
+	published := w.bound[0]
+	if err := w.fwd.Publish(w.bound); err != nil {
+		t.Fatal(err)
+	}
+	w.bound[0] = published
+	const n = 5
+	for range n {
+		w.wantServed(t)
+	}
+	w.wantSpliced(t, n)
+	for _, at := range []string{sandbox6, sandbox4} {
+		go whoTCP(w.listen("tcp", net.JoinHostPort(at, "80")))
+	}
+	answer, local := askTCP(t, outside6, net.JoinHostPort(outside6, "7001"))
+	if answer != local {
+		t.Errorf("client %s is seen as %s", local, answer)
+	}
+	if st := w.fwd.Stats().TCP; st.Published != n+1 || st.Spliced != n {
+		t.Errorf("%+v, want the last over the link", st)
+	}
+}
+
 // Whatever a client waits for inside, and how often, it is not for long; and who has
 // waited is forgotten.
 func TestClientsDoNotWaitLongForSocketsInside(t *testing.T) {
