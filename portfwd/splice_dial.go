@@ -54,12 +54,19 @@ func (p *policy) spliceTargets(to []netip.AddrPort, child, client netip.Addr, po
 
 // next connects to the next target, up to where something has to be waited for.
 func (c *splice) next() {
-	var ok bool
-	if c.dial.target, ok = c.dial.search.next(); !ok {
-		c.overLink()
-		return
+	for {
+		target, ok := c.dial.search.next()
+		if !ok {
+			c.overLink()
+			return
+		}
+		// A link-local address without its link is no socket's: that of a gateway.
+		if source := c.source(target); source.Is4() || !source.IsLinkLocalUnicast() {
+			c.dial.target = target
+			c.try()
+			return
+		}
 	}
-	c.try()
 }
 
 // try connects to a target, and the next ones if that refuses.

@@ -144,6 +144,20 @@ func TestFamilyWithoutSocketsInsideIsPassedOver(t *testing.T) {
 	}
 }
 
+// An address that is good on one link only is no socket's that is on none.
+func TestNoSocketInsideIsSpentOnALinkLocalGateway(t *testing.T) {
+	w := newWorld(t, spliced, publishing("127.0.0.1:7001:80"), withConfig(func(c *Config) { c.IPv6.Gateway = netip.MustParseAddr("fe80::1") }))
+	go whoTCP(w.listen("tcp4", "127.0.0.1:80"))
+	w.wantServed(t)
+	w.wantSpliced(t, 1)
+	p := w.fwd.ports.sockets
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.families[1].free); n != socketsKept {
+		t.Errorf("%d sockets of IPv6 are left, want %d", n, socketsKept)
+	}
+}
+
 // Whatever a client waits for inside, and how often, it is not for long; and who has
 // waited is forgotten.
 func TestClientsDoNotWaitLongForSocketsInside(t *testing.T) {
