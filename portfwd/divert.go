@@ -3,6 +3,7 @@ package portfwd
 import (
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -220,7 +221,7 @@ func (d *diversion) spliced() {
 	hostsock.TuneStream(d.inside)
 	c.server.fd, c.server.readable, c.server.writable = d.inside, true, true
 	c.client.hung = r.hung
-	c.diverted = &divertedConn{shard: r.shard, from: d.released.Remote, to: d.released.Local}
+	c.diverted = &divertedConn{shard: r.shard, splice: c, from: d.released.Remote, to: d.released.Local}
 	r.loop.Remove(r.fd, r.token)
 	r.fd, r.diversion = -1, nil
 	r.timers.Disarm(&r.idle)
@@ -278,7 +279,10 @@ func (r *relay) suspended() bool { return r.diversion != nil && r.diversion.susp
 // divertedConn is what a splice that was a relay has of it.
 type divertedConn struct {
 	*shard
+	splice   *splice
 	from, to netip.AddrPort // the ends in the sandbox and elsewhere
+	ruling   sync.Mutex     // held while the rule is changed
+	ended    bool           // there is to be no rule any more
 	fd       int            // inside, when the splice is done with it
 	since    timer.Instant
 	look     time.Duration
@@ -310,10 +314,16 @@ func (d *divertedConn) lookOver() {
 		return
 	}
 	if over {
-		hostsock.CloseForeign(d.fd)
+		d.close(hostsock.CloseForeign)
 	} else {
-		hostsock.Reset(d.fd)
+		d.close(hostsock.Reset)
 	}
+}
+
+// close closes the socket inside, in the way of how, of a connection that is leaving.
+func (d *divertedConn) close(how func(int)) {
+	how(d.fd)
+	d.timers.Disarm(&d.timer)
 	delete(d.leaving, d)
 	d.left()
 }
@@ -322,7 +332,10 @@ func (d *divertedConn) lookOver() {
 func (d *divertedConn) left() {
 	d.away--
 	d.asking.Go(func() {
+		d.ruling.Lock()
+		d.ended = true
 		err := d.cfg.Diverter.Undivert(d.from, d.to)
+		d.ruling.Unlock()
 		d.diverted.leave()
 		if err != nil && d.debugs() {
 			d.log.Debug("diverted connection", slog.String("sandbox", d.from.String()), slog.String("peer", d.to.String()), slog.Any("error", err))
@@ -353,22 +366,36 @@ func (s *shard) watchAway() {
 	s.mend = now.Add(mendAfter)
 	for c := range s.splices.all {
 		if d := c.diverted; d != nil {
-			s.asking.Go(func() { d.mendRule(c) })
+			s.asking.Go(d.mendRule)
 		}
+	}
+	for d := range s.leaving {
+		s.asking.Go(d.mendRule)
 	}
 }
 
-func (d *divertedConn) mendRule(c *splice) {
-	err := d.cfg.Diverter.Divert(d.from, d.to)
-	if err == nil {
+// mendRule has the rule be there, unless the connection has ended meanwhile.
+func (d *divertedConn) mendRule() {
+	d.ruling.Lock()
+	defer d.ruling.Unlock()
+	if d.ended {
 		return
 	}
-	d.loop.Post(func() {
-		if c.server.fd >= 0 {
-			c.failed(err)
-			c.reset()
-		}
-	})
+	if err := d.cfg.Diverter.Divert(d.from, d.to); err != nil {
+		d.loop.Post(func() { d.lost(err) })
+	}
+}
+
+// lost ends a connection whose rule cannot be had again.
+func (d *divertedConn) lost(err error) {
+	if d.splice.server.fd >= 0 {
+		d.splice.failed(err)
+		d.splice.reset()
+		return
+	}
+	if _, leaves := d.leaving[d]; leaves {
+		d.close(hostsock.Reset)
+	}
 }
 
 // closeDiversions ends those that are under way. The rules end with the sandbox, or
@@ -383,4 +410,5 @@ func (s *shard) closeDiversions() {
 		s.timers.Disarm(&d.timer)
 		hostsock.CloseForeign(d.fd)
 	}
+	clear(s.leaving) // a question that is under way may end in failure yet
 }

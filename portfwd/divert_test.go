@@ -270,6 +270,81 @@ func TestDivertedConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
 	w.awaitNoRules(t, d)
 }
 
+// leavingPair has a diverted connection leave: both ends of stream have passed, and the
+// sandbox has not read what was sent to it before, of which the kernel inside holds most.
+func (w *world) leavingPair(t *testing.T, sent int64) (sandbox net.Conn) {
+	t.Helper()
+	sandbox, outside := w.divertedPair(t, outside4)
+	if err := sandbox.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	endStream(t, sandbox)
+	wantEOF(t, outside)
+	io.Copy(struct{ io.Writer }{outside}, stream(sent, 9))
+	outside.Close()
+	w.awaitTCP(t, "both ends of stream have passed", func(st TCPStats) bool { return st.Open == 0 })
+	if n := w.ageLeaving(0); n != 1 {
+		t.Fatalf("%d connections leave, want 1", n)
+	}
+	return sandbox
+}
+
+func TestRuleOfALeavingConnectionIsMended(t *testing.T) {
+	const size = 64 << 10
+	w, d := newDivertingWorld(t)
+	sandbox := w.leavingPair(t, size)
+	time.Sleep(mendAfter)
+	d.Lose()
+	sandbox.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if n := compare(t, sandbox, stream(size, 9)); n != size {
+		t.Errorf("%d bytes arrived of %d", n, size)
+	}
+	w.awaitNoRules(t, d)
+}
+
+func TestLeavingConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
+	w, d := newDivertingWorld(t)
+	sandbox := w.leavingPair(t, 64<<10)
+	time.Sleep(mendAfter)
+	d.Lose()
+	d.SetRefusal(errors.New("no more rules"))
+	sandbox.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, sandbox); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("%v, want a reset", err)
+	}
+	w.awaitNoRules(t, d)
+	for _, s := range w.fwd.shards {
+		s.call(func() {
+			if s.away != 0 || len(s.leaving) > 0 {
+				t.Errorf("%d are away, %d leave", s.away, len(s.leaving))
+			}
+		})
+	}
+	if n := w.fwd.diverted.now.Load(); n != 0 {
+		t.Errorf("%d counted", n)
+	}
+}
+
+// Who ends while its rule is being mended leaves none.
+func TestRuleIsNotMendedBehindTheEnd(t *testing.T) {
+	w, d := newDivertingWorld(t, queues(1))
+	sandbox, outside := w.divertedPair(t, outside4)
+	var conn *divertedConn
+	s := w.fwd.shards[0]
+	s.call(func() {
+		for c := range s.splices.all {
+			conn = c.diverted
+		}
+	})
+	reset(sandbox)
+	reset(outside)
+	w.awaitNoRules(t, d)
+	conn.mendRule()
+	if n := d.Rules(); n != 0 {
+		t.Errorf("%d rules are left", n)
+	}
+}
+
 func TestManyConnectionsLeaveTheLinkAtOnce(t *testing.T) {
 	w, d := newDivertingWorld(t, queues(2))
 	var running sync.WaitGroup
