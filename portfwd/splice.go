@@ -18,7 +18,8 @@ import (
 // (userns.Sandbox.Sockets).
 //
 //	accept ─▶ connect to a target ─┬─▶ open ─▶ both ends of stream passed ─▶ closed
-//	                               ├─▶ refused: next target; none: over the link
+//	                               ├─▶ refused, or no sockets of its family: next
+//	                               │   target; none: over the link
 //	                               └─▶ any other error, no answer: over the link
 //
 // That none has accepted need not be the last word: a server may be bound to the

@@ -32,7 +32,7 @@ type Stats struct {
 
 // TCPStats counts connections, and bytes of payload.
 type TCPStats struct {
-	Open                int    // now, being connected included
+	Open                int    // now, being connected included, but no diverted ones that both ends have closed
 	Outbound, Published uint64 // that were opened
 	Spliced             uint64 // of Published, those that did without the link
 	Diverted            uint64 // of Outbound, those that left the link with their bulk
