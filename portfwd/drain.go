@@ -24,10 +24,10 @@ const (
 func (f *Forwarder) Drain(stall time.Duration, stop <-chan struct{}) {
 	// The first look may have come before frames that were already on the link
 	// were read; the second one comes after.
-	f.inFlight()
+	f.look(stall, stop)
 	moved, look := uint64(0), drainLook
 	for last := time.Now(); ; {
-		flows, bytes := f.inFlight()
+		flows, bytes := f.look(stall, stop)
 		if flows == 0 {
 			return
 		}
@@ -45,6 +45,26 @@ func (f *Forwarder) Drain(stall time.Duration, stop <-chan struct{}) {
 		}
 		look = min(2*look, drainLookMost)
 	}
+}
+
+// look is inFlight, or nothing where a shard stands still; see Close.
+func (f *Forwarder) look(most time.Duration, stop <-chan struct{}) (flows int, moved uint64) {
+	type found struct {
+		flows int
+		moved uint64
+	}
+	c := make(chan found, 1)
+	go func() {
+		flows, moved := f.inFlight()
+		c <- found{flows, moved}
+	}()
+	select {
+	case is := <-c:
+		return is.flows, is.moved
+	case <-stop:
+	case <-time.After(most):
+	}
+	return 0, 0
 }
 
 // inFlight counts the connections on which the sandbox has not ended its stream,

@@ -37,7 +37,14 @@ type Forwarder struct {
 	running sync.WaitGroup
 	done    chan struct{}
 	closing sync.Once
+	// closeErr is what Close returns; abandoned is closed when it waits no longer.
+	closeErr  error
+	abandoned chan struct{}
 }
+
+// closeMost is how long Close waits for shards, which take milliseconds; tests have
+// less time.
+var closeMost = 5 * time.Second
 
 // errClosed ends what waits for a forwarder that was closed.
 var errClosed = errors.New("forwarder closed")
@@ -47,7 +54,7 @@ var errClosed = errors.New("forwarder closed")
 func New(cfg Config) (*Forwarder, error) {
 	cfg.setDefaults()
 	f := &Forwarder{
-		cfg: cfg, epoch: time.Now(), done: make(chan struct{}),
+		cfg: cfg, epoch: time.Now(), done: make(chan struct{}), abandoned: make(chan struct{}),
 		policy: newPolicy(&cfg), debug: cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 	}
 	f.ports.sockets = newInsideSockets(&f.cfg)
@@ -115,7 +122,7 @@ func (f *Forwarder) Start() error {
 }
 
 // call runs f on the shard's goroutine and waits for it. It reports false if
-// the shard has ended instead.
+// the shard has ended instead, or is waited for no longer: it may yet run f then.
 func (s *shard) call(f func()) bool {
 	ran := make(chan struct{})
 	if !s.loop.Post(func() { f(); close(ran) }) {
@@ -124,6 +131,8 @@ func (s *shard) call(f func()) bool {
 	select {
 	case <-ran:
 		return true
+	case <-s.abandoned:
+		return false
 	case <-s.ended:
 		select {
 		case <-ran:
@@ -180,10 +189,13 @@ func (f *Forwarder) Stats() Stats {
 }
 
 // Close ends all flows, closes the published sockets and waits until no
-// goroutine is left. Closing twice is harmless.
+// goroutine is left. It waits for seconds at most: who has every capability in the
+// sandbox may have a shard stand still in a call of the kernel's, by a socket that was
+// made there. That is an error; the host's ports are free then too, but the link is
+// to stay open. Closing twice is harmless, and returns the same.
 func (f *Forwarder) Close() error {
 	f.closing.Do(f.close)
-	return nil
+	return f.closeErr
 }
 
 func (f *Forwarder) close() {
@@ -202,12 +214,53 @@ func (f *Forwarder) close() {
 			s.close()
 		}
 	}
-	f.running.Wait()
-	f.asking.Wait()
-	f.ports.close()
+	ended := make(chan struct{})
+	go func() {
+		f.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		f.asking.Wait() // a Diverter has a time limit of its own
+		f.ports.close()
+	case <-time.After(closeMost):
+		f.abandon(ended)
+	}
 	f.mu.Lock()
 	if f.err == nil {
 		close(f.done)
 	}
 	f.mu.Unlock()
+}
+
+// abandon leaves shards that do not end to themselves. Should they, the rest is
+// closed.
+func (f *Forwarder) abandon(ended <-chan struct{}) {
+	still := 0
+	for _, s := range f.shards {
+		select {
+		case <-s.ended:
+		default:
+			still++
+		}
+	}
+	f.closeErr = fmt.Errorf("stop forwarding: %d of %d threads still wait for the kernel after %v, as when a process in the sandbox has had its sockets block: they end with this process",
+		still, len(f.shards), closeMost)
+	close(f.abandoned)
+	f.ports.vacate()
+	go func() {
+		<-ended
+		f.asking.Wait()
+		f.ports.close()
+	}()
+}
+
+// isAbandoned reports whether shards may still do what call has given up.
+func (f *Forwarder) isAbandoned() bool {
+	select {
+	case <-f.abandoned:
+		return true
+	default:
+		return false
+	}
 }

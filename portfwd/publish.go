@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"sbxnet/portfwd/spec"
 )
 
@@ -121,6 +123,10 @@ func (t *ports) add(f *Forwarder, added []*port) (err error) {
 	if t.serving {
 		if err := f.serve(added); err != nil {
 			f.unserve(added)
+			if !f.isAbandoned() {
+				return err
+			}
+			t.list, added = append(t.list, added...), nil // vacate closes them
 			return err
 		}
 	}
@@ -204,6 +210,9 @@ func (t *ports) remove(f *Forwarder, removed []*port) {
 	if t.serving {
 		f.unserve(removed)
 	}
+	if f.isAbandoned() {
+		return // vacate closes them
+	}
 	closePorts(removed)
 	gone := make(map[*port]bool, len(removed))
 	for _, p := range removed {
@@ -236,6 +245,25 @@ func (t *ports) close() {
 	t.sockets.close()
 }
 
+// vacate closes the host's sockets while shards may still use their descriptors, which
+// go on to be none of anybody else's until close.
+func (t *ports) vacate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	nothing, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil { // the ports are more urgent
+		closePorts(t.list)
+		return
+	}
+	defer unix.Close(nothing)
+	for _, p := range t.list {
+		if p.bound.FD >= 0 {
+			_ = unix.Dup3(nothing, p.bound.FD, unix.O_CLOEXEC)
+		}
+	}
+}
+
 // onShards calls do for each port on its shard's goroutine, with one visit to
 // each shard, which goes up to its first error. It returns one shard's,
 // errShardEnded if one has ended.
@@ -245,13 +273,14 @@ func (f *Forwarder) onShards(list []*port, do func(*port) error) (first error) {
 		byShard[p.shard] = append(byShard[p.shard], p)
 	}
 	for s, some := range byShard {
-		var err error
-		if !s.call(func() {
-			for i := 0; i < len(some) && err == nil; i++ {
-				err = do(some[i])
+		var done error // not to be looked at where the closure is too late
+		err := errShardEnded
+		if s.call(func() {
+			for i := 0; i < len(some) && done == nil; i++ {
+				done = do(some[i])
 			}
 		}) {
-			err = errShardEnded
+			err = done
 		}
 		if first == nil {
 			first = err

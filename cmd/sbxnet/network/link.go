@@ -19,7 +19,12 @@ func (n *Network) openLink() (link tapdev.Link, err error) {
 	if link, err = tapdev.Attach(cfg.Info, cfg.Files); err != nil {
 		return nil, fmt.Errorf("attach to the sandbox's link: %w", err)
 	}
-	n.onClose(func() error { return link.Close() }) // whatever is around it then
+	n.onClose(func() error {
+		if n.linkUsed {
+			return nil
+		}
+		return link.Close() // whatever is around it then
+	})
 	tapdev.SetLogger(link, cfg.Log)
 	for _, note := range cfg.Info.Notes {
 		cfg.Log.Info(note)

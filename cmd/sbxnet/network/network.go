@@ -86,6 +86,8 @@ type Network struct {
 	ended chan struct{}
 	// undo closes, last first, what was opened.
 	undo []func() error
+	// linkUsed: the forwarder has not ended, and has the link to the process's end.
+	linkUsed bool
 }
 
 // Start brings up the stack on the link and opens the published ports.
@@ -145,7 +147,11 @@ func (n *Network) forward(link tapdev.Link) error {
 	if err != nil {
 		return err
 	}
-	n.onClose(f.Close)
+	n.onClose(func() error {
+		err := f.Close()
+		n.linkUsed = err != nil
+		return err
+	})
 	n.forwarder, n.ports = f, NewPorts(f, published)
 	return f.Start()
 }
@@ -209,7 +215,7 @@ func (n *Network) Drain(stall time.Duration, stop <-chan struct{}) {
 }
 
 // Close ends all flows, frees the published ports and closes the link. Its
-// error is of the files that were being written.
+// error is of the files that were being written, or of a forwarder that does not end.
 func (n *Network) Close() error {
 	close(n.ended)
 	var errs []error

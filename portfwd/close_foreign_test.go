@@ -1,0 +1,99 @@
+package portfwd
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// blockedWorld has a shard stand in splice(2), with a socket that was made to block,
+// until free is called.
+func blockedWorld(t *testing.T) (w *world, free func()) {
+	var mu sync.Mutex
+	var shared []int
+	w, l := foreignWorld(t, func(fd int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			shared = append(shared, fd)
+		}
+	})
+	client, server := w.publishedPair(t, l)
+	mu.Lock()
+	for _, fd := range shared {
+		unix.SetNonblock(fd, false)
+	}
+	mu.Unlock()
+	const size = 4 << 20
+	go server.Write(make([]byte, size))
+	if _, err := io.ReadFull(client, make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	return w, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, fd := range shared {
+			unix.SetNonblock(fd, true)
+			unix.Close(fd)
+		}
+		server.Close() // which it waits for
+	}
+}
+
+// within fails the test if f takes long.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Errorf("%s has not returned", what)
+	}
+}
+
+// Who shares a socket inside may have a shard stand still. The process is to end all
+// the same, and the host's ports to be free.
+func TestCloseDoesNotWaitForeverForAShardThatStandsStill(t *testing.T) {
+	defer func(d time.Duration) { closeMost = d }(closeMost)
+	closeMost = 500 * time.Millisecond
+	w, free := blockedWorld(t)
+	defer func() {
+		free()
+		for _, s := range w.fwd.shards {
+			<-s.ended
+		}
+	}()
+	within(t, "Drain", func() { w.fwd.Drain(50*time.Millisecond, nil) })
+	unpublished := make(chan error, 1)
+	go func() { unpublished <- w.fwd.Unpublish(w.fwd.Published()) }() // has the lock by then, or comes too late
+	var errs [2]error
+	for i := range errs {
+		within(t, "Close", func() { errs[i] = w.fwd.Close() })
+	}
+	for _, err := range errs {
+		if err == nil || !strings.Contains(err.Error(), "1 of 1") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	within(t, "Unpublish", func() { <-unpublished })
+	l, err := net.Listen("tcp4", "127.0.0.1:7001")
+	if err != nil {
+		t.Errorf("the host's port is still taken: %v", err)
+		return
+	}
+	l.Close()
+	select {
+	case <-w.fwd.Done():
+	default:
+		t.Error("it is not done")
+	}
+}
