@@ -65,6 +65,8 @@ type Attachment struct {
 
 	asking  sync.Mutex // held by Listen, Sockets and Divert
 	replies chan reply // to them; closed when there will be none
+	bell    *os.File   // rung when there is one, and before it is closed with replies
+	lost    error      // why there are none
 
 	// ended is closed when proc is reaped; state is set before.
 	ended chan struct{}
@@ -104,6 +106,9 @@ func Attach(cfg AttachConfig) (*Attachment, error) {
 	}
 	if err = a.spawn(&cfg, t); err == nil {
 		err = a.prepare()
+	}
+	if err == nil {
+		a.bell, err = newBell()
 	}
 	if err != nil {
 		a.Close()
@@ -160,7 +165,7 @@ func (a *Attachment) prepare() error {
 	if err != nil {
 		return err
 	}
-	if m.Op != opReady || m.Info == nil || m.Found == nil || len(files) == 0 {
+	if m.Op != opReady || m.truncated || m.Info == nil || m.Found == nil || len(files) == 0 {
 		closeAll(files)
 		return explainSetup("/", m)
 	}
@@ -207,10 +212,13 @@ func (a *Attachment) died(err error) error {
 
 // receive takes in what changes on the interface, and answers to what was asked.
 func (a *Attachment) receive() {
+	defer a.bell.Close()
+	defer a.ring()
 	defer close(a.replies)
 	for {
 		m, files, err := a.next()
 		if err != nil {
+			a.lost = err
 			return
 		}
 		switch {
@@ -218,6 +226,7 @@ func (a *Attachment) receive() {
 			select {
 			case a.replies <- reply{m, files}:
 				files = nil
+				a.ring()
 			default: // nobody has asked
 			}
 		case m.Op == opFound && m.Found != nil:

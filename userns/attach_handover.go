@@ -89,8 +89,10 @@ func TakeOver(state []byte, files []*os.File, log *slog.Logger) (_ *Attachment, 
 		log = slog.New(slog.DiscardHandler)
 	}
 	var pidfd *os.File
+	bell, err := newBell()
 	defer func() {
 		if err != nil {
+			bell.Close() // or nil
 			if pidfd != nil {
 				pidfd.Close()
 			}
@@ -98,12 +100,15 @@ func TakeOver(state []byte, files []*os.File, log *slog.Logger) (_ *Attachment, 
 			err = fmt.Errorf("take over an attachment: %w", err)
 		}
 	}()
+	if err != nil {
+		return nil, err
+	}
 	var h handedOver
 	if err := json.Unmarshal(state, &h); err != nil {
 		return nil, err
 	}
 	a := &Attachment{log: log, name: h.Name, ended: make(chan struct{}), changed: make(chan struct{}, 1), replies: make(chan reply, 1),
-		info: h.Info, found: h.Found}
+		bell: bell, info: h.Info, found: h.Found}
 	next := func() (f *os.File) {
 		if len(files) > 0 {
 			f, files = files[0], files[1:]

@@ -55,25 +55,44 @@ func (a *Attachment) Listen(sockets []Socket) ([]*os.File, error) {
 
 // ask has the process inside do what one message says, of which n sockets come.
 func (a *Attachment) ask(what string, m message, n int) ([]*os.File, error) {
-	if err := sendMessage(a.conn, m); err != nil {
-		return nil, fmt.Errorf("%s in %s: %w", what, a.name, a.died(err))
+	fail := func(err error) ([]*os.File, error) { return nil, fmt.Errorf("%s in %s: %w", what, a.name, err) }
+	err := sendWithin(a.conn, listenTimeout, m)
+	if err == nil {
+		err = await(a.bell, unix.POLLIN, listenTimeout)
 	}
-	select {
-	case r, ok := <-a.replies:
-		if !ok {
-			return nil, fmt.Errorf("%s in %s: the process inside has ended", what, a.name)
-		}
-		if r.m.Op != opDone || len(r.files) != n {
-			closeAll(r.files)
-			return nil, fmt.Errorf("%s in %s: %w", what, a.name, explainSetup("/", r.m))
-		}
-		return r.files, nil
-	case <-time.After(listenTimeout):
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		// What it may still say would be taken for the answer to the next.
 		a.dismiss()
-		return nil, fmt.Errorf("%s in %s: the process inside does not answer", what, a.name)
+		return fail(errors.New("the process inside does not answer"))
+	case errors.Is(err, os.ErrClosed): // the bell is
+	case err != nil:
+		return fail(a.died(err))
+	default:
+		_, _ = a.bell.Read(make([]byte, 8)) // before there is room for another
 	}
+	r, ok := <-a.replies
+	switch {
+	case !ok:
+		return fail(a.lost)
+	case r.m.Op != opDone || len(r.files) != n:
+		closeAll(r.files)
+		return fail(explainSetup("/", r.m))
+	}
+	return r.files, nil
 }
+
+// newBell makes what tells ask that there is a reply, or will be none. It cannot wait
+// for those with a time limit that leaves no timer; see await.
+func newBell() (*os.File, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("event descriptor: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "bell"), nil
+}
+
+func (a *Attachment) ring() { _, _ = a.bell.Write([]byte{1, 1, 1, 1, 1, 1, 1, 1}) }
 
 // reply is an answer of the process inside.
 type reply struct {

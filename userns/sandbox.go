@@ -192,7 +192,7 @@ func (sb *Sandbox) prepare(maps idMaps) error {
 	if err != nil {
 		return err
 	}
-	if m.Op != opReady {
+	if m.Op != opReady || m.truncated {
 		closeAll(files)
 		return explainSetup("/", m)
 	}

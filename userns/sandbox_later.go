@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +47,7 @@ func (sb *Sandbox) openService() (*net.UnixConn, error) {
 		return nil, err
 	}
 	defer theirs.Close()
-	if err := sendMessage(sb.conn, message{Op: opServe}, theirs); err != nil {
+	if err := sendWithin(sb.conn, listenTimeout, message{Op: opServe}, theirs); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -62,22 +61,21 @@ func (sb *Sandbox) closeService(why error) {
 	defer sb.mu.Unlock()
 	sb.noService = why
 	if sb.service != nil {
-		_ = sb.service.CloseRead() // it ends awaitAnswer, which Close would wait for
+		_ = sb.service.CloseRead() // it ends await, which Close would wait for
 		sb.service.Close()
 	}
 }
 
 // ask has init do what one message says, of which n sockets come.
 func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) {
-	conn, err := sb.openService()
-	if err != nil {
-		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
-	}
 	var m message
 	var files []*os.File
-	err = sendMessage(conn, request)
+	conn, err := sb.openService()
 	if err == nil {
-		err = awaitAnswer(conn, listenTimeout)
+		err = sendWithin(conn, listenTimeout, request)
+	}
+	if err == nil {
+		err = await(conn, unix.POLLIN, listenTimeout)
 	}
 	if err == nil {
 		m, files, err = receiveMessage(conn)
@@ -87,9 +85,9 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 		// What it may still say would be taken for the answer to the next.
 		err = errors.New("its first process does not answer")
 		sb.closeService(err)
-	case err != nil:
+	case endedBy(err):
 		err = errors.New("the sandbox has ended")
-	case m.Op != opDone || len(files) != n:
+	case err == nil && (m.Op != opDone || len(files) != n):
 		closeAll(files)
 		m.Text, m.Label = printable(m.Text), printable(m.Label)
 		err = explainSetup("/", m)
@@ -98,28 +96,6 @@ func (sb *Sandbox) ask(what string, request message, n int) ([]*os.File, error) 
 		return nil, fmt.Errorf("%s in the sandbox: %w", what, err)
 	}
 	return files, nil
-}
-
-// awaitAnswer returns when there is something to receive, or the other end is gone.
-// A deadline of the connection's would wake a process that has been idle since: the
-// runtime keeps a timer that was stopped until it is due.
-func awaitAnswer(conn *net.UnixConn, most time.Duration) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	until := time.Now().Add(most)
-	e := raw.Control(func(fd uintptr) {
-		set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		for err = unix.EINTR; err == unix.EINTR; {
-			var n int
-			n, err = unix.Poll(set, int(max(time.Until(until), 0)/time.Millisecond))
-			if n == 0 && err == nil {
-				err = os.ErrDeadlineExceeded
-			}
-		}
-	})
-	return errors.Join(e, err)
 }
 
 // serve does what sbxnet asks for on a socket of its own, until that is closed.

@@ -90,6 +90,9 @@ const deniedProfile = "unprivileged_userns"
 
 // explainSetup turns init's report of a failure into an error.
 func explainSetup(root string, m message) error {
+	if m.truncated {
+		return &setupError{"descriptors that came from the sandbox were lost: this process has too many files open, so raise its limit (ulimit -n)", unix.EMFILE}
+	}
 	if m.Op != opFailed {
 		return fmt.Errorf("the sandbox's first process said %q out of turn", m.Op)
 	}

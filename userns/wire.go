@@ -112,6 +112,8 @@ type message struct {
 	// From and To come with opDivert and opUndivert.
 	From netip.AddrPort `json:",omitzero"`
 	To   netip.AddrPort `json:",omitzero"`
+	// truncated: not all descriptors that came with it could be received.
+	truncated bool
 }
 
 // maxMessage bounds a datagram; what is sent is far below it.
@@ -203,11 +205,11 @@ func sendMessage(c *net.UnixConn, m message, files ...*os.File) error {
 // it, which are the caller's; io.EOF when the other side is gone.
 func receiveMessage(c *net.UnixConn) (message, []*os.File, error) {
 	b, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(maxMessageFiles*4))
-	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	n, oobn, flags, _, err := c.ReadMsgUnix(b, oob)
 	if errors.Is(err, unix.ECONNRESET) {
 		// It closed its end without having read all. That is said before what it
 		// sent, and once (__skb_try_recv_datagram, net/core/datagram.c).
-		n, oobn, _, _, err = c.ReadMsgUnix(b, oob)
+		n, oobn, flags, _, err = c.ReadMsgUnix(b, oob)
 	}
 	if err != nil {
 		return message{}, nil, err
@@ -222,8 +224,9 @@ func receiveMessage(c *net.UnixConn) (message, []*os.File, error) {
 	var m message
 	if err := json.Unmarshal(b[:n], &m); err != nil {
 		closeAll(files)
-		return message{}, nil, fmt.Errorf("control message: %w", err)
+		return message{}, nil, fmt.Errorf("control message: %s", printable(err.Error()))
 	}
+	m.truncated = flags&unix.MSG_CTRUNC != 0
 	return m, files, nil
 }
 
