@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// awaitSteps are how often await looks at its clock: what it is stopped for counts
-// as one of them at most.
+// awaitSteps are how often await looks at its clock, at least: what it is stopped for
+// counts as one of them at most. Restarted, ppoll(2) goes by what was left, but a signal
+// that is caught, such as SIGCONT, ends it.
 const awaitSteps = 20
 
 // await returns when what is polled for has happened, or the other end is gone, or
