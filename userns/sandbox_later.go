@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +109,7 @@ func (p *initProcess) serve(f *os.File) {
 	s := steering{link: p.setup.Link.Name, addresses: func() ([]netip.Prefix, []netip.Addr, error) {
 		return p.setup.Addresses, p.setup.Gateways, nil
 	}}
+	defer s.undivertOver(overEvery)
 	for {
 		m, files, err := receiveMessage(conn)
 		closeAll(files)
@@ -122,6 +124,24 @@ func (p *initProcess) serve(f *os.File) {
 		case opDivert, opUndivert:
 			divertInside(conn, &s, m)
 		}
+	}
+}
+
+// overEvery is how often connections that nobody can undivert any more are looked at.
+const overEvery = 2 * time.Second
+
+// undivertOver takes back what is diverted when nobody can ask for it, which sbxnet
+// cannot after one answer that did not come in time. Each connection keeps its rule
+// until it is over, and what else is steered stays: of connections that there are
+// none is to be lost. So it returns when all are over.
+func (s *steering) undivertOver(every time.Duration) {
+	for len(s.diverted) > 0 {
+		for c := range s.diverted {
+			if _, err := c.owner(); errors.Is(err, unix.ENOENT) {
+				_ = s.undivert(c)
+			}
+		}
+		time.Sleep(every)
 	}
 }
 

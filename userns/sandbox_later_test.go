@@ -142,3 +142,35 @@ func TestWhoeverWaitsForAnAnswerDoesNotHoldUpTheEnd(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// After one answer that did not come in time nobody can take a diversion back. So
+// the first process does, of connections that are over.
+func TestFirstProcessUndivertsWhatIsOverWhenNobodyCanAskForIt(t *testing.T) {
+	sb := runningSandbox(t, linked())
+	var all []connection
+	for _, to := range []netip.AddrPort{there4, there6} {
+		for _, c := range connections(t, inside(sb), to, false, 2) {
+			must(t, sb.Divert(c.from, c.to))
+			all = append(all, c)
+		}
+	}
+	halted(t, sb.PID())
+	impatient(t)
+	over, lasting := []connection{all[0], all[2]}, []connection{all[1], all[3]}
+	for _, c := range over {
+		must(t, unix.SetsockoptLinger(fdOf(t, c.client), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+		must(t, c.client.Close())
+		if err := sb.Undivert(c.from, c.to); err == nil || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("Undivert: %v", err)
+		}
+	}
+	must(t, unix.Kill(sb.PID(), unix.SIGCONT))
+	rules := func() string { return look(t, sb, rulesFor) }
+	ruled := func(c connection) bool { return strings.Contains(rules(), fmt.Sprintf("sport %d ", c.from.Port())) }
+	until(t, "the rules of those that are over to be gone", func() bool { return !ruled(over[0]) && !ruled(over[1]) })
+	for _, c := range lasting {
+		if !ruled(c) {
+			t.Errorf("%s to %s is diverted no longer:\n%s", c.from, c.to, rules())
+		}
+	}
+}
