@@ -91,8 +91,8 @@ func Serve(sb Sandbox) (*Server, error) {
 	s := &Server{
 		ports: ports,
 		http: &http.Server{
-			Handler:           http.MaxBytesHandler(http.HandlerFunc(answer), maxBody),
-			ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
+			Handler:        http.MaxBytesHandler(http.HandlerFunc(answer), maxBody),
+			ConnState:      defaultPatience().state,
 			MaxHeaderBytes: maxHeader,
 			ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		},
