@@ -159,3 +159,15 @@ func TestGoalsAreForFiguresThatAreTaken(t *testing.T) {
 		}
 	}
 }
+
+// What --check compares with is what is promised, or better.
+func TestCheckedInTableReachesEveryGoal(t *testing.T) {
+	r, err := earlierReport("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, taken := r.missed()
+	if len(lines) != 0 || taken != len(goals(r.Machine)) {
+		t.Errorf("missed of %d, with the figures of %d:\n%s", len(goals(r.Machine)), taken, strings.Join(lines, "\n"))
+	}
+}
