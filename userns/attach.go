@@ -295,7 +295,8 @@ func (a *Attachment) Remove(paths ...string) error {
 }
 
 // Close ends the process in the namespace and closes descriptors that Link did
-// not hand out. A link that was created goes with the last of its descriptors.
+// not hand out. A TAP that was created goes with the last of its descriptors, a
+// packet link with the process.
 func (a *Attachment) Close() error {
 	a.closeOnce.Do(func() { a.closeErr = a.close() })
 	return a.closeErr

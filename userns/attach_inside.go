@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"sbxnet/tapdev"
@@ -33,6 +34,7 @@ type attachProcess struct {
 	setup    attachSetup
 	conn     *net.UnixConn
 	found    Found // as last reported
+	veth     int   // index of a packet link that was made, or 0
 	removals removals
 	steering steering
 }
@@ -61,6 +63,7 @@ func runAttach([]string) int {
 	}
 	died := p.obey()
 	p.steering.takeBack()
+	p.removeVeth()
 	if died {
 		p.removals.remove()
 	}
@@ -83,6 +86,18 @@ func (p *attachProcess) bringUp() error {
 	}
 	go p.follow(info.Name, changes)
 	return nil
+}
+
+// removeVeth removes a packet link that was made: by itself it goes some time after
+// its other end's namespace, and its name would be taken for who comes next. A TAP
+// goes with its descriptors.
+func (p *attachProcess) removeVeth() {
+	if p.veth == 0 {
+		return
+	}
+	if l, err := netlink.LinkByIndex(p.veth); err == nil {
+		_ = netlink.LinkDel(l)
+	}
 }
 
 // obey does what sbxnet says until that is to end, or sbxnet has died.
@@ -155,6 +170,11 @@ func (p *attachProcess) attach() (tapdev.Info, []*os.File, error) {
 	info, files, err := openOrTakeOver(s.Link)
 	if err != nil {
 		return tapdev.Info{}, nil, err
+	}
+	if info.Kind == tapdev.Packet {
+		if l, err := netlink.LinkByName(info.Name); err == nil {
+			p.veth = l.Attrs().Index
+		}
 	}
 	if s.Configure {
 		// The strictest of this and an interface's own holds.

@@ -421,3 +421,22 @@ func TestAttachRefusesAnInterfaceThatIsNoTAPOfOurs(t *testing.T) {
 		}
 	}
 }
+
+// The name of a packet link is free as soon as Close returns; that of a TAP when its
+// descriptors are closed.
+func TestPacketLinkIsGoneWhenCloseReturns(t *testing.T) {
+	theirs := makeNamespace(t, "", rootInside...)
+	for range 5 {
+		cfg := attachTo(theirs)
+		cfg.Link.Kind = tapdev.Packet
+		a, err := Attach(cfg)
+		must(t, err)
+		if out := theirs.run(t, "ip -o link"); !strings.Contains(out, cfg.Link.Name) {
+			t.Fatalf("no %s: %s", cfg.Link.Name, out)
+		}
+		must(t, a.Close())
+		if out := theirs.run(t, "ip -o link"); strings.Count(out, "\n") != 1 {
+			t.Fatalf("left: %s", out)
+		}
+	}
+}
