@@ -29,10 +29,16 @@ func blockedWorld(t *testing.T) (w *world, free func()) {
 		unix.SetNonblock(fd, false)
 	}
 	mu.Unlock()
+	// What comes last may be a message, which is copied, and no splice waits for more.
 	const size = 4 << 20
-	go server.Write(make([]byte, size))
-	if _, err := io.ReadFull(client, make([]byte, size)); err != nil {
-		t.Fatal(err)
+	for tries := 0; !w.fwd.shards[0].standsStill(); tries++ {
+		if tries == 100 {
+			t.Fatal("the shard does not stand still")
+		}
+		go server.Write(make([]byte, size))
+		if _, err := io.ReadFull(client, make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return w, func() {
 		mu.Lock()
@@ -42,6 +48,18 @@ func blockedWorld(t *testing.T) (w *world, free func()) {
 			unix.Close(fd)
 		}
 		server.Close() // which it waits for
+	}
+}
+
+// standsStill reports whether the shard does nothing, for far longer than it takes.
+func (s *shard) standsStill() bool {
+	did := make(chan struct{})
+	s.loop.Post(func() { close(did) })
+	select {
+	case <-did:
+		return false
+	case <-time.After(time.Second):
+		return true
 	}
 }
 
