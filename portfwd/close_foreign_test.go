@@ -4,31 +4,16 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // blockedWorld has a shard stand in splice(2), with a socket that was made to block,
 // until free is called.
 func blockedWorld(t *testing.T) (w *world, free func()) {
-	var mu sync.Mutex
-	var shared []int
-	w, l := foreignWorld(t, func(fd int) {
-		mu.Lock()
-		defer mu.Unlock()
-		if fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			shared = append(shared, fd)
-		}
-	})
+	w, l, shared := sharingWorld(t)
 	client, server := w.publishedPair(t, l)
-	mu.Lock()
-	for _, fd := range shared {
-		unix.SetNonblock(fd, false)
-	}
-	mu.Unlock()
+	shared.block(true)
 	// What comes last may be a message, which is copied, and no splice waits for more.
 	const size = 4 << 20
 	for tries := 0; !w.fwd.shards[0].standsStill(); tries++ {
@@ -41,12 +26,8 @@ func blockedWorld(t *testing.T) (w *world, free func()) {
 		}
 	}
 	return w, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, fd := range shared {
-			unix.SetNonblock(fd, true)
-			unix.Close(fd)
-		}
+		shared.block(false)
+		shared.close()
 		server.Close() // which it waits for
 	}
 }

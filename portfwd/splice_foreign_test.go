@@ -34,26 +34,46 @@ func foreignWorld(t *testing.T, once func(fd int)) (w *world, l net.Listener) {
 	return w, w.listen("tcp4", ":80")
 }
 
-// Who shares a socket inside may have it block. That stops nobody but its network.
-func TestSocketsInsideThatAreMadeToBlockStopNotTheProcess(t *testing.T) {
-	var mu sync.Mutex
-	var shared []int
-	w, l := foreignWorld(t, func(fd int) {
-		mu.Lock()
-		defer mu.Unlock()
+// sharedSockets are somebody's descriptors of sockets inside.
+type sharedSockets struct {
+	mu  sync.Mutex
+	fds []int
+}
+
+// sharingWorld is a foreignWorld where somebody keeps a descriptor of each.
+func sharingWorld(t *testing.T) (w *world, l net.Listener, shared *sharedSockets) {
+	shared = &sharedSockets{}
+	w, l = foreignWorld(t, func(fd int) {
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
 		if fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			shared = append(shared, fd)
+			shared.fds = append(shared.fds, fd)
 		}
 	})
-	client, server := w.publishedPair(t, l)
-	block := func(does bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, fd := range shared {
-			unix.SetNonblock(fd, !does)
-		}
+	return w, l, shared
+}
+
+// block says whether the sockets block.
+func (s *sharedSockets) block(does bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, fd := range s.fds {
+		unix.SetNonblock(fd, !does)
 	}
-	block(true)
+}
+
+func (s *sharedSockets) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closeSockets(s.fds)
+	s.fds = nil
+}
+
+// Who shares a socket inside may have it block. That stops nobody but its network.
+func TestSocketsInsideThatAreMadeToBlockStopNotTheProcess(t *testing.T) {
+	w, l, shared := sharingWorld(t)
+	client, server := w.publishedPair(t, l)
+	shared.block(true)
 	const size = 4 << 20
 	go server.Write(make([]byte, size))
 	if _, err := io.ReadFull(client, make([]byte, size)); err != nil {
@@ -69,14 +89,12 @@ func TestSocketsInsideThatAreMadeToBlockStopNotTheProcess(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("all goroutines wait for the one that splices")
 	}
-	block(false)
+	shared.block(false)
 	server.Close() // which it waits for
 	client.Close()
 	w.awaitNoConnections(t)
 	<-collected
-	for _, fd := range shared {
-		unix.Close(fd)
-	}
+	shared.close()
 }
 
 // Who shares a socket inside may have close wait for its peer, who need not read.
