@@ -20,17 +20,23 @@ type inbox struct {
 	limits  *Limits
 	waiting atomic.Bool
 
-	mu     sync.Mutex
-	frames []handedFrame
-	bytes  int
+	mu      sync.Mutex
+	arrived handedFrames
+	taken   handedFrames // the owner's, swapped with arrived
 
-	taken     []handedFrame // the owner's, swapped with frames
-	datagrams atomic.Int32  // posted and not run yet
+	datagrams atomic.Int32 // posted and not run yet
+}
+
+// handedFrames are frames one behind the other. It grows as they come, and is emptied
+// as a whole.
+type handedFrames struct {
+	bytes  []byte
+	frames []handedFrame
 }
 
 type handedFrame struct {
-	data []byte
-	off  frame.Offload
+	length int
+	off    frame.Offload
 }
 
 // put copies a frame into the inbox, and reports whether there was room and
@@ -38,29 +44,51 @@ type handedFrame struct {
 func (b *inbox) put(data []byte, off frame.Offload) (ok, first bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := len(b.frames)
-	if n >= b.limits.HandoverFrames || b.bytes+len(data) > b.limits.HandoverBytes {
+	h := &b.arrived
+	if len(h.frames) >= b.limits.HandoverFrames || len(h.bytes)+len(data) > b.limits.HandoverBytes {
 		return false, false
 	}
-	b.frames = slices.Grow(b.frames, 1)[:n+1]
-	f := &b.frames[n]
-	f.data, f.off = append(f.data[:0], data...), off // in the memory of an earlier one
-	b.bytes += len(data)
+	if cap(h.bytes)-len(h.bytes) < len(data) {
+		h.bytes = slices.Grow(h.bytes, max(len(data), len(h.bytes))) // to twice as much, or more
+	}
+	h.bytes = append(h.bytes, data...)
+	h.frames = append(h.frames, handedFrame{len(data), off})
 	b.waiting.Store(true)
-	return true, n == 0
+	return true, len(h.frames) == 1
 }
 
 // take returns what waits. It is good until the next take.
-func (b *inbox) take() []handedFrame {
+func (b *inbox) take() *handedFrames {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bytes > b.limits.HandoverBytes/4 {
-		b.taken = nil // a burst; its memory is not kept
-	}
-	b.frames, b.taken = b.taken[:0], b.frames
-	b.bytes = 0
+	b.arrived, b.taken = b.taken.emptied(), b.arrived
 	b.waiting.Store(false)
-	return b.taken
+	return &b.taken
+}
+
+// emptied is what the next frames go into.
+func (h *handedFrames) emptied() handedFrames { return handedFrames{h.bytes[:0], h.frames[:0]} }
+
+// idleBytes is the memory of frames that were taken. The owner calls it.
+func (b *inbox) idleBytes() int { return cap(b.taken.bytes) }
+
+// trim gives memory back that no frame is in.
+func (b *inbox) trim() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.taken = handedFrames{}
+	if len(b.arrived.frames) == 0 {
+		b.arrived = handedFrames{}
+	}
+}
+
+// each calls f with one frame after the other.
+func (h *handedFrames) each(f func(data []byte, off frame.Offload)) {
+	rest := h.bytes
+	for _, one := range h.frames {
+		f(rest[:one.length:one.length], one.off)
+		rest = rest[one.length:]
+	}
 }
 
 // input passes a frame to the stack, of this shard or another.
@@ -91,9 +119,7 @@ func (s *shard) readInbox(now timer.Instant) {
 	if !s.inbox.waiting.Load() {
 		return
 	}
-	for _, f := range s.inbox.take() {
-		s.stack.Input(f.data, f.off, now)
-	}
+	s.inbox.take().each(func(data []byte, off frame.Offload) { s.stack.Input(data, off, now) })
 	s.udp.flush() // the frames' memory is used again
 }
 

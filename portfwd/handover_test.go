@@ -127,7 +127,7 @@ func TestInboxIsBounded(t *testing.T) {
 	if n-1 != limits.HandoverFrames {
 		t.Errorf("%d small frames fit, want %d", n-1, limits.HandoverFrames)
 	}
-	if got := len(b.take()); got != limits.HandoverFrames || b.waiting.Load() {
+	if got := len(b.take().frames); got != limits.HandoverFrames || b.waiting.Load() {
 		t.Errorf("took %d frames", got)
 	}
 	for n = 0; ; n++ {
@@ -137,6 +137,53 @@ func TestInboxIsBounded(t *testing.T) {
 	}
 	if n*60_000 > limits.HandoverBytes {
 		t.Errorf("%d bytes fit, want at most %d", n*60_000, limits.HandoverBytes)
+	}
+}
+
+// Of a published connection on a packet link all frames may arrive elsewhere.
+func TestInboxHoldsTheWidestWindow(t *testing.T) {
+	var limits Limits
+	limits.setDefaults()
+	b := inbox{limits: &limits}
+	const window, payload, headers = 2 << 20, 1448, 66 // half of a receive buffer of 4 MiB
+	for sent := 0; sent < window; sent += payload {
+		if ok, _ := b.put(make([]byte, headers+payload), frame.Offload{}); !ok {
+			t.Fatalf("no room after %d bytes of a window of %d", sent, window)
+		}
+	}
+}
+
+func TestInboxKeepsFramesInOrder(t *testing.T) {
+	var limits Limits
+	limits.setDefaults()
+	b := inbox{limits: &limits}
+	for _, n := range []int{3, 2000, 1, 40} {
+		for i := range n {
+			b.put(bytes.Repeat([]byte{byte(i)}, i), frame.Offload{GSOSize: uint16(i)})
+		}
+		got := 0
+		b.take().each(func(data []byte, off frame.Offload) {
+			if !bytes.Equal(data, bytes.Repeat([]byte{byte(got)}, got)) || cap(data) != got || int(off.GSOSize) != got {
+				t.Errorf("frame %d of %d: %d bytes of %d, %+v", got, n, len(data), cap(data), off)
+			}
+			got++
+		})
+		if got != n {
+			t.Errorf("took %d frames, want %d", got, n)
+		}
+	}
+	b.put([]byte("waits"), frame.Offload{})
+	if b.idleBytes() == 0 {
+		t.Error("no memory is used again")
+	}
+	b.trim()
+	if b.idleBytes() != 0 || string(b.arrived.bytes) != "waits" {
+		t.Errorf("%d bytes are idle, %q waits", b.idleBytes(), b.arrived.bytes)
+	}
+	b.take()
+	b.trim()
+	if cap(b.arrived.bytes)+cap(b.taken.bytes) != 0 {
+		t.Error("memory is kept when nothing waits")
 	}
 }
 

@@ -21,7 +21,7 @@ type memory struct {
 
 // watchMemory sees to it that idle memory is looked at in a while.
 func (s *shard) watchMemory() {
-	if s.stack.TCP().IdleBytes() == 0 {
+	if s.stack.TCP().IdleBytes() == 0 && s.inbox.idleBytes() == 0 {
 		return
 	}
 	m := &s.memory
@@ -39,5 +39,6 @@ func (s *shard) trimMemory(timer.Instant) {
 		return
 	}
 	s.stack.TCP().Trim()
+	s.inbox.trim()
 	s.memory.slabs.Trim()
 }

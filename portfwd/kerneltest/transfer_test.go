@@ -250,6 +250,10 @@ func (w *world) judge(connections int, up, down int64, pause time.Duration) {
 	if n := w.inner.inResets.Load() + w.outer.outResets.Load(); n > 0 {
 		w.t.Errorf("%d segments with RST", n)
 	}
+	// One connection's window has room on the way to its shard.
+	if n := w.fwd.Stats().HandoverLost; n > 0 && connections == 1 {
+		w.t.Errorf("%d frames lost on the way to their shard", n)
+	}
 	s, _ := impair.StatsOf(w.link)
 	for _, d := range []struct {
 		name        string
