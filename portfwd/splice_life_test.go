@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbxnet/portfwd/hostsock"
+	"sbxnet/portfwd/internal/lab"
 )
 
 // ageSpliced is age for spliced connections.
@@ -254,6 +255,7 @@ func TestPipesOfSlowReadersAreBounded(t *testing.T) {
 		w.fwd.shards[0].call(func() { table.pipesMade += more; made = table.pipesMade })
 	}
 	const few, n = 3, 8
+	lab.NeedPipes(t, few)
 	pipes(pipesMost - few)
 	var clients, servers [n]net.Conn
 	var sent [n]int64
@@ -313,6 +315,7 @@ func TestSplicingDoesNotAllocate(t *testing.T) {
 func TestBytesThatAPipeDoesNotKeepEndTheConnection(t *testing.T) {
 	w := newWorld(t, spliced, queues(1), publishing("127.0.0.1::80"))
 	client, server := w.publishedPair(t, w.listen("tcp4", ":80"))
+	lab.NeedPipes(t, 1)
 	full, errno := hostsock.OpenPipe(0)
 	if errno != 0 {
 		t.Fatal(errno)
@@ -341,6 +344,7 @@ func TestBytesThatAPipeDoesNotKeepEndTheConnection(t *testing.T) {
 
 // A pipe that holds something may not be given to the next connection.
 func TestPipesAreGivenBackEmpty(t *testing.T) {
+	lab.NeedPipes(t, pipesMost)
 	var table spliceTable
 	p := table.takePipe()
 	if !p.Open() {

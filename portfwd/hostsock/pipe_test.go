@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
 )
 
 // connected returns the descriptors of both ends of a TCP connection.
@@ -54,6 +56,7 @@ func waitFor(t *testing.T, fd int, events int16) {
 func TestPipePassesBytesFromSocketToSocket(t *testing.T) {
 	from, in := connected(t)
 	out, to := connected(t)
+	lab.NeedPipes(t, 4)
 	p, errno := OpenPipe(256 << 10)
 	if errno != 0 {
 		t.Fatal(errno)
@@ -103,6 +106,7 @@ func TestPipePassesBytesFromSocketToSocket(t *testing.T) {
 // Writing to a connection that was reset is an error, and no signal that ends us.
 func TestDrainingIntoAResetConnection(t *testing.T) {
 	out, to := connected(t)
+	lab.NeedPipes(t, 1)
 	p, errno := OpenPipe(0)
 	if errno != 0 {
 		t.Fatal(errno)
@@ -119,6 +123,7 @@ func TestDrainingIntoAResetConnection(t *testing.T) {
 }
 
 func TestPipeKeepsWhatAnOrdinaryOneHasRoomFor(t *testing.T) {
+	lab.NeedPipes(t, 1)
 	p, errno := OpenPipe(0)
 	if errno != 0 {
 		t.Fatal(errno)
