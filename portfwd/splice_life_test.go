@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/netstack/timer"
 	"sbxnet/portfwd/hostsock"
 	"sbxnet/portfwd/internal/lab"
 )
@@ -346,7 +347,7 @@ func TestBytesThatAPipeDoesNotKeepEndTheConnection(t *testing.T) {
 func TestPipesAreGivenBackEmpty(t *testing.T) {
 	lab.NeedPipes(t, pipesMost)
 	var table spliceTable
-	p := table.takePipe()
+	p := table.takePipe(0)
 	if !p.Open() {
 		t.Fatal("no pipe")
 	}
@@ -357,9 +358,9 @@ func TestPipesAreGivenBackEmpty(t *testing.T) {
 	}
 	var pipes []hostsock.Pipe
 	for range pipesMost {
-		pipes = append(pipes, table.takePipe())
+		pipes = append(pipes, table.takePipe(0))
 	}
-	if table.takePipe().Open() {
+	if table.takePipe(0).Open() {
 		t.Errorf("more than %d pipes", pipesMost)
 	}
 	for _, p := range pipes {
@@ -368,6 +369,31 @@ func TestPipesAreGivenBackEmpty(t *testing.T) {
 	if len(table.pipes) != pipesKept || table.pipesMade != pipesKept {
 		t.Errorf("%d pipes kept of %d, want %d", len(table.pipes), table.pipesMade, pipesKept)
 	}
+	table.close()
+}
+
+func TestPipesAreNotAskedForAgainSoonAfterARefusal(t *testing.T) {
+	lab.NeedPipes(t, 1)
+	var table spliceTable
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// By Prlimit, as Setrlimit would have the runtime change its children's.
+	unix.Prlimit(0, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}, nil)
+	refused := table.takePipe(0)
+	unix.Prlimit(0, unix.RLIMIT_NOFILE, &limit, nil)
+	if refused.Open() {
+		t.Fatal("a pipe past the limit")
+	}
+	if p := table.takePipe(timer.Instant(pipeRest - 1)); p.Open() {
+		t.Error("it was asked for again")
+	}
+	p := table.takePipe(timer.Instant(pipeRest))
+	if !p.Open() || table.pipesMade != 1 {
+		t.Errorf("no pipe afterwards, or %d", table.pipesMade)
+	}
+	table.givePipe(p, true)
 	table.close()
 }
 

@@ -8,9 +8,13 @@ import (
 	"sbxnet/portfwd/hostsock"
 )
 
-// copyMost is the most that is copied at a time. A message is cheaper to copy than
-// to splice; from this size on there is a pipe in between.
-const copyMost = 16 << 10
+// copyMost is the most that is copied at a time, or copyBulk of bulk where there is no
+// pipe. A message is cheaper to copy than to splice; from this size on there is a pipe
+// in between.
+const (
+	copyMost = 16 << 10
+	copyBulk = 64 << 10
+)
 
 // move passes on what one end has said, as far as the other takes it and the
 // connection's share of a turn goes. It reports whether there is more to do now.
@@ -50,7 +54,7 @@ func (c *splice) move(w *spliceWay) (again bool) {
 // whether that end takes no more.
 func (c *splice) take(w *spliceWay, most int) (n int, blocked bool) {
 	if !w.pipe.Open() {
-		w.pipe = c.splices.takePipe()
+		w.pipe = c.splices.takePipe(c.loop.Now())
 	}
 	if !w.bulk || !w.pipe.Open() {
 		return c.copy(w)
@@ -70,18 +74,19 @@ func (c *splice) take(w *spliceWay, most int) (n int, blocked bool) {
 // copy takes what a message has. Of what the other end does not take, the rest goes
 // to the pipe; without one it stays in the socket, which costs a call more.
 func (c *splice) copy(w *spliceWay) (n int, blocked bool) {
-	if c.splices.buffer == nil {
-		c.splices.buffer = make([]byte, copyMost)
-	}
-	p, read := c.splices.buffer, hostsock.Receive
+	size, read := copyMost, hostsock.Receive
 	if !w.pipe.Open() {
 		read = hostsock.Peek
+		if w.bulk {
+			size = copyBulk
+		}
 	}
+	p := c.splices.room(size)
 	n, errno := read(w.from.fd, p)
 	if c.stopped(w, n, errno) {
 		return 0, false
 	}
-	w.bulk = n == len(p) // what comes next is spliced
+	w.bulk = n >= copyMost // what comes next is spliced
 	// Less than there was room for has emptied the socket, and more of it is a new
 	// edge; but what has hung up has no more edges to come.
 	w.from.readable = n == len(p) || w.from.hung
