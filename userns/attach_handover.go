@@ -2,7 +2,6 @@ package userns
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -109,18 +108,16 @@ func TakeOver(state []byte, files []*os.File, log *slog.Logger) (_ *Attachment, 
 	}
 	a := &Attachment{log: log, name: h.Name, ended: make(chan struct{}), changed: make(chan struct{}, 1), replies: make(chan reply, 1),
 		bell: bell, info: h.Info, found: h.Found}
-	next := func() (f *os.File) {
-		if len(files) > 0 {
-			f, files = files[0], files[1:]
-		}
-		return f
-	}
-	conn := next()
+	least := 2 // the control socket, and one of the link
 	if h.HasPIDFD {
-		pidfd = next()
+		least++
 	}
-	if conn == nil || len(files) == 0 {
-		return nil, errors.New("descriptors are missing")
+	if len(files) < least {
+		return nil, fmt.Errorf("%d descriptors of at least %d", len(files), least)
+	}
+	conn, files := files[0], files[1:]
+	if h.HasPIDFD {
+		pidfd, files = files[0], files[1:]
 	}
 	if a.conn, err = controlConn(conn); err != nil {
 		return nil, err

@@ -1,7 +1,9 @@
 package userns
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,25 @@ func TestNonsenseIsNotTakenOver(t *testing.T) {
 	for _, state := range []string{"", "{", "{}", `{"PID":1,"HasPIDFD":true}`} {
 		if a, err := TakeOver([]byte(state), nil, nil); err == nil {
 			t.Errorf("%q: %+v", state, a)
+		}
+	}
+}
+
+func TestDescriptorsOfWhatIsNotTakenOverAreClosed(t *testing.T) {
+	for state, n := range map[string]int{"{": 1, `{"PID":1}`: 1, `{"PID":1,"HasPIDFD":true}`: 2} {
+		var files []*os.File
+		for range n {
+			f, err := os.Open(os.DevNull)
+			must(t, err)
+			files = append(files, f)
+		}
+		if a, err := TakeOver([]byte(state), files, nil); err == nil {
+			t.Errorf("%s with %d descriptors: %+v", state, n, a)
+		}
+		for i, f := range files {
+			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("%s: descriptor %d was left open", state, i)
+			}
 		}
 	}
 }
