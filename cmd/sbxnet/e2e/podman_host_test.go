@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -313,6 +314,18 @@ func (p *podman) assertNoNetworks() {
 	}
 }
 
+// isMonitored reports whether a process has the test's files on its command line, as
+// conmon has, and the "podman container cleanup" that it runs after a container's end:
+// it writes to the storage, though the container may have been removed meanwhile.
+// Neither has the scene's environment.
+func (p *podman) isMonitored() bool {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return slices.ContainsFunc(all, func(file string) bool {
+		b, _ := os.ReadFile(file)
+		return bytes.Contains(b, []byte(p.dir))
+	})
+}
+
 // end removes containers, Podman's own process that keeps its namespaces, and
 // all files.
 func (p *podman) end() {
@@ -321,6 +334,7 @@ func (p *podman) end() {
 			p.t.Errorf("%v\n%s", err, out)
 		}
 		p.assertNoNetworks()
+		p.eventually("end of conmon", func() bool { return !p.isMonitored() })
 		// Files in the storage may belong to subordinate IDs.
 		if out, err := p.try("unshare", "rm", "-rf", p.home()+"/.local"); err != nil {
 			p.t.Errorf("%v\n%s", err, out)
