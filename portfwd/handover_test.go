@@ -151,7 +151,7 @@ func TestInboxHoldsTheWidestWindow(t *testing.T) {
 	var limits Limits
 	limits.setDefaults()
 	b := inbox{limits: &limits}
-	const window, payload, headers = 2 << 20, 1448, 66 // half of a receive buffer of 4 MiB
+	const window, payload, headers = 4 << 20, 1448, 66 // half of the largest receive buffer
 	for sent := 0; sent < window; sent += payload {
 		if ok, _ := b.put(make([]byte, headers+payload), frame.Offload{}); !ok {
 			t.Fatalf("no room after %d bytes of a window of %d", sent, window)

@@ -17,7 +17,7 @@ type Limits struct {
 	HeldBytes int
 	// HandoverFrames and HandoverBytes bound what waits for a shard of frames
 	// that arrived on another, HandoverDatagrams of datagrams put together
-	// there; default 4096, 4 MiB and 256. It is as much as a packet link's queue
+	// there; default 4096, 8 MiB and 256. It is as much as a packet link's queue
 	// holds: where frames arrive elsewhere, it has the place of that.
 	HandoverFrames, HandoverBytes, HandoverDatagrams int
 
@@ -37,7 +37,7 @@ func (l *Limits) setDefaults() {
 	setDefault(&l.Echo, 1024)
 	setDefault(&l.HeldBytes, 4<<20)
 	setDefault(&l.HandoverFrames, 4096)
-	setDefault(&l.HandoverBytes, 4<<20)
+	setDefault(&l.HandoverBytes, 8<<20)
 	setDefault(&l.HandoverDatagrams, 256)
 	// More than ours, so that it is ours that is reached, and refuses.
 	l.Engine.Connections = l.TCP + spareConnections
