@@ -220,7 +220,7 @@ func (d *diversion) spliced() {
 	hostsock.TuneStream(d.inside)
 	c.server.fd, c.server.readable, c.server.writable = d.inside, true, true
 	c.client.hung = r.hung
-	c.diverted = &divertedConn{shard: r.shard, splice: c, from: d.released.Remote, to: d.released.Local}
+	c.diverted = &divertedConn{shard: r.shard, splice: c, from: d.released.Remote, to: d.released.Local, released: d.released}
 	r.loop.Remove(r.fd, r.token)
 	r.fd, r.diversion = -1, nil
 	r.timers.Disarm(&r.idle)

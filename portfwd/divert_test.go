@@ -2,6 +2,7 @@ package portfwd
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -302,26 +303,56 @@ func TestRuleOfALeavingConnectionIsMended(t *testing.T) {
 	w.awaitNoRules(t, d)
 }
 
+// Of what was sent the kernel inside may hold some back, or all may be on its way and
+// the sandbox's drop what its reader has no room for: then no
+// reset of that kernel's says where the sandbox is.
 func TestLeavingConnectionWhoseRuleCannotBeMendedIsReset(t *testing.T) {
-	w, d := newDivertingWorld(t)
-	sandbox := w.leavingPair(t, 64<<10)
-	time.Sleep(mendAfter)
-	d.Lose()
-	d.SetRefusal(errors.New("no more rules"))
-	sandbox.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.Copy(io.Discard, sandbox); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("%v, want a reset", err)
-	}
-	w.awaitNoRules(t, d)
-	for _, s := range w.fwd.shards {
-		s.call(func() {
-			if s.away != 0 || len(s.leaving) > 0 {
-				t.Errorf("%d are away, %d leave", s.away, len(s.leaving))
+	for _, sent := range []int64{16 << 10, 64 << 10} {
+		t.Run(fmt.Sprintf("%d KiB", sent>>10), func(t *testing.T) {
+			w, d := newDivertingWorld(t)
+			sandbox := w.leavingPair(t, sent)
+			time.Sleep(mendAfter)
+			d.Lose()
+			d.SetRefusal(errors.New("no more rules"))
+			wantResetBehind(t, sandbox)
+			w.awaitNoRules(t, d)
+			for _, s := range w.fwd.shards {
+				s.call(func() {
+					if s.away != 0 || len(s.leaving) > 0 {
+						t.Errorf("%d are away, %d leave", s.away, len(s.leaving))
+					}
+				})
+			}
+			if n := w.fwd.diverted.now.Load(); n != 0 {
+				t.Errorf("%d counted", n)
 			}
 		})
 	}
-	if n := w.fwd.diverted.now.Load(); n != 0 {
-		t.Errorf("%d counted", n)
+}
+
+// wantResetBehind reads what comes until the connection is reset, which it is to be soon.
+func wantResetBehind(t *testing.T, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := io.Copy(io.Discard, c); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("%v after %d bytes, want a reset", err, n)
+	}
+}
+
+// A sandbox that has dropped segments takes no reset for what comes after them
+// (RFC 5961 §3), and asks on the way on which it is reset.
+func TestResetReachesASandboxThatHasDroppedSegments(t *testing.T) {
+	for _, host := range []string{outside4, outside6} {
+		w, d := newDivertingWorld(t)
+		sandbox, outside := w.divertedPair(t, host)
+		if err := sandbox.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		outside.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		outside.Write(make([]byte, 1<<20))
+		reset(outside)
+		wantResetBehind(t, sandbox)
+		w.awaitNoRules(t, d)
 	}
 }
 
@@ -424,6 +455,37 @@ func TestForwarderThatEndsEndsDivertedConnections(t *testing.T) {
 func reset(c net.Conn) {
 	c.(*net.TCPConn).SetLinger(0)
 	c.Close()
+}
+
+// What both have moved since says where the two are.
+func TestMovedCountsFromWhenAConnectionWasTakenUp(t *testing.T) {
+	w, _ := newDivertingWorld(t, queues(1))
+	sandbox, outside := w.divertedPair(t, outside4)
+	moved := func() (acknowledged, received uint64) {
+		s := w.fwd.shards[0]
+		s.call(func() {
+			for c := range s.splices.all {
+				acknowledged, received = hostsock.Moved(c.server.fd)
+			}
+		})
+		return acknowledged, received
+	}
+	down, up := moved()
+	if down != 0 || up >= 64<<20 {
+		t.Errorf("%d bytes acknowledged though nothing was sent, %d received", down, up)
+	}
+	for _, d := range []struct {
+		from, to net.Conn
+		n        int
+	}{{outside, sandbox, 10_000}, {sandbox, outside, 20_000}} { // the answer acknowledges
+		d.from.Write(make([]byte, d.n))
+		if _, err := io.ReadFull(d.to, make([]byte, d.n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d, u := moved(); d != 10_000 || u != up+20_000 {
+		t.Errorf("%d bytes acknowledged, %d received, want %d and %d", d, u, 10_000, up+20_000)
+	}
 }
 
 // Whatever the stack's clock shows, that of the socket inside goes on from there, in

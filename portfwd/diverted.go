@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sbxnet/netstack/tcp"
 	"sbxnet/netstack/timer"
 	"sbxnet/portfwd/hostsock"
 )
@@ -15,6 +16,7 @@ type divertedConn struct {
 	*shard
 	splice   *splice
 	from, to netip.AddrPort // the ends in the sandbox and elsewhere
+	released tcp.Released   // what the socket inside went on from
 	ruling   sync.Mutex     // held while the rule is changed
 	ended    bool           // there is to be no rule any more
 	fd       int            // inside, when the splice is done with it
@@ -47,23 +49,37 @@ func (d *divertedConn) lookOver() {
 		d.look = min(2*d.look, leavingLookMost)
 		return
 	}
-	if over {
-		d.close(hostsock.CloseForeign)
-	} else {
-		d.close(hostsock.Reset)
+	d.gone()
+	if !over {
+		d.reset(d.fd)
+		return
 	}
+	hostsock.CloseForeign(d.fd)
+	d.left(d.forget)
 }
 
-// close closes the socket inside, in the way of how, of a connection that is leaving.
-func (d *divertedConn) close(how func(int)) {
-	how(d.fd)
+// gone takes a connection that is leaving out of the shard's books.
+func (d *divertedConn) gone() {
 	d.timers.Disarm(&d.timer)
 	delete(d.leaving, d)
-	d.left()
 }
 
-// left takes the rule back, and then has the stack forget the connection.
-func (d *divertedConn) left() {
+// reset closes the socket inside, and sees to it that the sandbox hears of a reset.
+func (d *divertedConn) reset(fd int) {
+	end := d.forget
+	if !hostsock.Over(fd) {
+		acknowledged, received := hostsock.Moved(fd)
+		una, next := d.released.SendNext+uint32(acknowledged), d.released.ReceiveNext+uint32(received)
+		end = func() { d.stack.TCP().Abort(d.to, d.from, una, next) }
+	}
+	hostsock.Reset(fd)
+	d.left(end)
+}
+
+func (d *divertedConn) forget() { d.stack.TCP().Forget(d.to, d.from) }
+
+// left takes the rule back, and has the stack end its silence then.
+func (d *divertedConn) left(end func()) {
 	d.away--
 	d.asking.Go(func() {
 		d.ruling.Lock()
@@ -75,7 +91,7 @@ func (d *divertedConn) left() {
 			d.log.Debug("diverted connection", slog.String("sandbox", d.from.String()), slog.String("peer", d.to.String()), slog.Any("error", err))
 		}
 		d.loop.Post(func() {
-			d.stack.TCP().Forget(d.to, d.from)
+			end()
 			d.disclaim(tcpKey(d.to, d.from))
 		})
 	})
@@ -128,7 +144,8 @@ func (d *divertedConn) lost(err error) {
 		return
 	}
 	if _, leaves := d.leaving[d]; leaves {
-		d.close(hostsock.Reset)
+		d.gone()
+		d.reset(d.fd)
 	}
 }
 

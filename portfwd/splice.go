@@ -159,10 +159,11 @@ func (c *splice) leaveInside() {
 
 // resetInside closes the socket inside, and resets its connection.
 func (c *splice) resetInside() {
-	c.server.close(hostsock.Reset)
 	if c.diverted != nil {
-		c.diverted.left()
+		c.diverted.reset(c.server.letGo())
+		return
 	}
+	c.server.close(hostsock.Reset)
 }
 
 // letGo takes a socket out of the loop. It is the caller's, open.

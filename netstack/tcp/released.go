@@ -18,7 +18,8 @@ import (
 //	Grant              one last acknowledgement, which opens the window
 //	Forget             the two ends may meet here again
 //
-// or, if nobody can take it up, TakeBack.
+// or, if nobody can take it up, TakeBack; and Abort in place of Forget if its peer
+// is to be reset.
 //
 // Between Release and Forget the stack drops what comes between the two ends:
 // stale segments on the link must not be answered by one who knows nothing of
@@ -145,6 +146,32 @@ func (e *Engine) TakeBack(c *Conn) {
 // meet again, and a segment that is late by now gets a reset.
 func (e *Engine) Forget(local, remote netip.AddrPort) {
 	delete(e.released, flowKey{unmap(local), unmap(remote)})
+}
+
+// garbage is an octet of a stream that its receiver has had long ago.
+var garbage = []byte{0}
+
+// Abort is Forget for a connection that is to end with a reset, whatever its peer has
+// heard of that. Who went on with it may have sent an RST, but a peer that has lost
+// what came before takes none beyond that (RFC 5961 §3): it asks, and that may have
+// come here while the stack was silent.
+//
+// So the peer, if it still has the connection, is made to say where it is, by an octet
+// from before una, the first that it has not acknowledged for all that is known; next is
+// what comes next of its own stream, likewise. What it says meets nobody, and is
+// answered with an RST that it takes. An octet, as Linux answers segments without
+// payload at most twice a second (tcp_oow_rate_limited, net/ipv4/tcp_input.c).
+func (e *Engine) Abort(local, remote netip.AddrPort, una, next uint32) {
+	k := flowKey{unmap(local), unmap(remote)}
+	if !e.isReleased(k) {
+		return
+	}
+	delete(e.released, k)
+	e.reply = Route{Local: k.local, Remote: k.remote}
+	f := header.TCPFields{Seq: seq.Value(una).Sub(2), Ack: seq.Value(next), Flags: header.ACK}
+	if fr, _ := e.put(&e.reply, f, len(garbage)); fr != nil {
+		fr.Payload[0] = garbage
+	}
 }
 
 // isReleased reports whether a connection between these ends was released and

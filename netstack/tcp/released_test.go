@@ -169,6 +169,29 @@ func TestReleasedConnectionIsSilentUntilForgotten(t *testing.T) {
 	}
 }
 
+func TestAbortAsksThePeerWhereItIs(t *testing.T) {
+	s := wellRead(t, fullOptions())
+	s.e.Abort(s.local, s.remote, 11, 11)
+	s.none(s.flush()) // it is the stack's
+	r, err := s.conn().Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.none(s.exchange(late[0]))
+	una, next := r.SendNext+5_000, r.ReceiveNext+300 // who went on with it has moved more
+	s.e.Abort(r.Local, r.Remote, una, next)
+	if g := s.one(s.flush(), fACK, 5_009, 311, 1); g.data != "\x00" {
+		t.Errorf("payload %q", g.data)
+	}
+	s.one(s.exchange(seg{flags: fACK, seq: 311, ack: 6_000}), fRST, 6_000, 0, 0)
+	s.none(s.exchange(seg{flags: fRST, seq: 11})) // of a peer that has no connection any more
+	if st := s.e.Stats(); st.Released != 0 {
+		t.Errorf("%+v", st)
+	}
+	s.e.Abort(r.Local, r.Remote, una, next)
+	s.none(s.flush())
+}
+
 // The methods of a released connection do nothing, as those of a closed one.
 func TestReleasedConnectionCanBeCalled(t *testing.T) {
 	s := wellRead(t, fullOptions())

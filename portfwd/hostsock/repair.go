@@ -126,6 +126,16 @@ func GoOn(fd int) {
 // Vanish closes a socket that is in repair mode, without a segment.
 func Vanish(fd int) { unix.Close(fd) }
 
+// Moved is how many bytes the peer of a connection has acknowledged and how many have
+// come from it, of a connection that was taken up since then.
+func Moved(fd int) (acknowledged, received uint64) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0
+	}
+	return info.Bytes_acked, info.Bytes_received
+}
+
 // Over reports whether the kernel has nothing more to say on a connection, nor
 // expects anything: both ends of stream were acknowledged, or it was reset.
 func Over(fd int) bool {
