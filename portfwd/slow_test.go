@@ -15,6 +15,7 @@ import (
 	"sbxnet/netstack/frame"
 	"sbxnet/netstack/header"
 	"sbxnet/netstack/seq"
+	"sbxnet/portfwd/internal/lab"
 )
 
 // deafListener listens on the host and answers no SYN any more, because its
@@ -77,10 +78,7 @@ func (w *world) connectTime() time.Duration {
 
 func TestTenThousandSlowConnectsDelayNobody(t *testing.T) {
 	const n = 10_000
-	var files unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files); files.Max < n+1000 {
-		t.Skipf("this machine allows %d open files, and a connect is one", files.Max)
-	}
+	lab.NeedFiles(t, n+1000) // a connect is one
 	w := newWorld(t)
 	deaf := deafListener(t).(*net.TCPAddr).AddrPort()
 	before := w.connectTime()

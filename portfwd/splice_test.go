@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/portfwd/spec"
 )
 
@@ -246,7 +247,7 @@ func TestSplicedSlowReaderHoldsTheWriterBack(t *testing.T) {
 }
 
 func TestThousandSplicedConnectionsAtOnce(t *testing.T) {
-	needFiles(t, 8000)
+	lab.NeedFiles(t, 8000)
 	w := newWorld(t, spliced, publishing("127.0.0.1::80"))
 	l := w.listen("tcp4", ":80")
 	go func() {

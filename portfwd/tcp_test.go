@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sbxnet/portfwd/internal/lab"
 	"sbxnet/tapdev"
 )
 
@@ -272,7 +273,7 @@ func TestSlowReaderHoldsTheWriterBack(t *testing.T) {
 }
 
 func TestThousandConnectionsAtOnce(t *testing.T) {
-	needFiles(t, 6000)
+	lab.NeedFiles(t, 6000)
 	w := newWorld(t)
 	l := hostListen(t, outside4)
 	go func() {
@@ -307,25 +308,6 @@ func TestThousandConnectionsAtOnce(t *testing.T) {
 	if st := w.fwd.Stats().TCP; st.Outbound != n {
 		t.Errorf("%+v, want %d connections", st, n)
 	}
-}
-
-// needFiles raises the limit on open files for the test.
-func needFiles(t *testing.T, n uint64) {
-	t.Helper()
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
-	}
-	if old.Cur >= n {
-		return
-	}
-	if old.Max < n {
-		t.Skipf("%d open files are allowed, %d are needed", old.Max, n)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) })
 }
 
 func TestOutOfDescriptorsRefusesTheNewAndKeepsTheOld(t *testing.T) {

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
 )
 
 // echoUDP answers each datagram with itself until c is closed.
@@ -137,10 +138,7 @@ func TestTrainOfDatagramsArrivesWhole(t *testing.T) {
 		train[i] = byte(i >> 3)
 	}
 	if _, err := c.Write(train); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("the sandbox's kernel sends no trains: %v", err)
+		lab.Unavailable(t, "the sandbox's kernel sends no trains: %v", err)
 	}
 	var got []byte
 	buf := make([]byte, 4096)

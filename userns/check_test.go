@@ -55,7 +55,7 @@ func byName(t *testing.T, list []Finding, name string) Finding {
 func TestGoodMachineLacksNothing(t *testing.T) {
 	m := goodMachine(t)
 	if onNoSUID(m.root) {
-		t.Skip("temporary files are on a file system mounted nosuid")
+		skip(t, "temporary files are on a file system mounted nosuid")
 	}
 	for _, f := range m.check() {
 		if f.Status != OK || f.Fix != "" || f.Detail == "" {

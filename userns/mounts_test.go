@@ -143,7 +143,7 @@ func TestSysShowsTheSandboxsDevices(t *testing.T) {
 func TestCgroupsStayVisible(t *testing.T) {
 	entries, err := os.ReadDir("/sys/fs/cgroup")
 	if err != nil || len(entries) == 0 {
-		t.Skip("this machine has no cgroups mounted")
+		skip(t, "this machine has no cgroups mounted")
 	}
 	if out, _ := shell(t, unlinked(), "ls /sys/fs/cgroup"); !strings.Contains(out, entries[0].Name()) {
 		t.Errorf("/sys/fs/cgroup inside: %q", out)

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sbxnet/portfwd/internal/lab"
 )
 
 // await waits until poll(2) reports something of fd. Loopback delivers at once,
@@ -52,10 +53,7 @@ func server(t *testing.T, host string) (*net.UDPConn, netip.AddrPort) {
 	t.Helper()
 	c, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("no %s here: %v", host, err)
+		lab.Unavailable(t, "no %s here: %v", host, err)
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(5 * time.Second))

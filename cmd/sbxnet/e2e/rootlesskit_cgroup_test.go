@@ -29,11 +29,14 @@ func delegated(t *testing.T, r *rootless) string {
 	t.Helper()
 	root := cgroup2()
 	if root == "" {
-		t.Skip("this machine has no cgroup2")
+		unavailable(t, "this machine has no cgroup2")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a cgroup and give it away; the gate runs this as root, too")
 	}
 	dir, err := os.MkdirTemp(root, "sbxnet-test")
 	if err != nil {
-		t.Skipf("no cgroup can be made and given away: %v", err) // by an ordinary user, or with all read-only
+		unavailable(t, "no cgroup can be made and given away: %v", err)
 	}
 	t.Cleanup(func() {
 		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // its last process is about to be reaped
@@ -90,7 +93,7 @@ func TestCompatRootlesskitEvacuatesItsCgroup(t *testing.T) {
 // which would move what is not the test's.
 func TestCompatRootlesskitCannotEvacuateWhatIsNotItsOwn(t *testing.T) {
 	if cgroup2() == "" {
-		t.Skip("this machine has no cgroup2")
+		unavailable(t, "this machine has no cgroup2")
 	}
 	r := newRootless(t)
 	own, err := os.ReadFile("/proc/self/cgroup")
@@ -99,7 +102,7 @@ func TestCompatRootlesskitCannotEvacuateWhatIsNotItsOwn(t *testing.T) {
 	group, _, _ = strings.Cut(group, "\n")
 	var st unix.Stat_t
 	if unix.Stat(filepath.Join(cgroup2(), group), &st) != nil || int(st.Uid) == r.user.uid {
-		t.Skip("this process's cgroup is its user's, as in a login session")
+		unavailable(t, "this process's cgroup is its user's, as in a login session")
 	}
 	res := r.start("rootlesskit", "--cgroupns", "--pidns", "--evacuate-cgroup2=evacuated", "true").wait(patience)
 	if res.status != 1 || !strings.Contains(res.stderr, "[rootlesskit:parent] error: mkdir "+cgroup2()) || !strings.Contains(res.stderr, "/evacuated: permission denied") {

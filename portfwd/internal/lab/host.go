@@ -103,20 +103,45 @@ func addAddresses(l netlink.Link, prefixes ...string) error {
 func NeedHost(t testing.TB) {
 	t.Helper()
 	if !haveHost {
-		t.Skip("this machine allows no user and network namespace")
+		Unavailable(t, "this machine allows no user and network namespace")
 	}
 }
 
-// NeedTAP skips a test that cannot open /dev/net/tun. In CI that is a failure.
+// Unavailable skips a test for something the machine cannot do. In CI the machine is
+// ours, so there it is a failure.
+func Unavailable(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("in CI: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// NeedTAP is for a test that opens /dev/net/tun.
 func NeedTAP(t testing.TB) {
 	t.Helper()
 	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-	switch {
-	case err == nil:
-		f.Close()
-	case os.Getenv("CI") == "true":
-		t.Fatalf("no TAP: %v", err)
-	default:
-		t.Skipf("no TAP: %v", err)
+	if err != nil {
+		Unavailable(t, "no TAP: %v", err)
 	}
+	f.Close()
+}
+
+// NeedFiles raises the limit on open files for a test that has n of them.
+func NeedFiles(t testing.TB, n uint64) {
+	t.Helper()
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if old.Cur >= n {
+		return
+	}
+	if old.Max < n {
+		Unavailable(t, "%d open files are allowed, %d are needed", old.Max, n)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) })
 }
