@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,9 +24,16 @@ func whoTCP(l net.Listener) {
 	}
 }
 
+var freshPorts atomic.Uint32
+
+// freshPort is one that no client has had lately, which the kernel's choice may be: the
+// stack may still have that of a client that has just left, and the next is seen under
+// another.
+func freshPort() uint16 { return uint16(10_000 + freshPorts.Add(1)%10_000) }
+
 func askTCP(t *testing.T, from, to string) (answer, local string) {
 	t.Helper()
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0)), Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), freshPort())), Timeout: 5 * time.Second}
 	c, err := d.Dial("tcp", to)
 	if err != nil {
 		t.Fatal(err)
